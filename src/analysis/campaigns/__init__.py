@@ -1,0 +1,1 @@
+"""The campaigns room: did a campaign cause anything, and did it pay."""

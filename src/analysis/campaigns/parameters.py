@@ -1,0 +1,25 @@
+"""What the campaign notebook lets its reader change, with types and limits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Parameters(BaseModel):
+    """Parameters of `05_campaign_evaluation`; an unknown or ill-typed one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    study: str = "sample"
+    window_days: int | None = Field(None, ge=1, le=730)
+    pre_days: int = Field(28, ge=7, le=365)
+    pre_periods: int = Field(4, ge=1, le=8)
+    method: Literal["doubly_robust", "ipw", "did"] = "doubly_robust"
+    highest_propensity: float = Field(0.9, gt=0.5, le=1.0)
+    min_targeted: int = Field(30, ge=10, le=100_000)
+    planned_split: dict[str, float] | None = None
+    smallest_effect: float = Field(0.05, gt=0.0, le=1.0)
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    seed: int = Field(1, ge=0)

@@ -1,0 +1,60 @@
+"""How many customers the next randomised test needs."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+
+def _quantiles(power: float, alpha: float) -> tuple[float, float]:
+    if not 0 < alpha < 1 or not 0 < power < 1:
+        raise ValueError(f"power and alpha must lie between 0 and 1, got {power} and {alpha}")
+    return float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(power))
+
+
+def sample_size_proportions(
+    first: float, second: float, power: float = 0.8, alpha: float = 0.05, method: str = "arcsine"
+) -> float:
+    """Customers in each of two equal arms to tell two rates apart, two-sided.
+
+    Parameters
+    ----------
+    first, second : rates between 0 and 1. method : ``arcsine`` (Cohen 1988, chapter 6), ``pooled`` or ``unpooled``
+    variance under no effect (Fleiss, Levin & Paik 2003, chapter 4, without continuity correction).
+    """
+    if not (0 < first < 1 and 0 < second < 1) or first == second:
+        raise ValueError(f"the two rates must differ and lie between 0 and 1, got {first} and {second}")
+    z_alpha, z_beta = _quantiles(power, alpha)
+    if method == "arcsine":
+        distance = 2 * np.arcsin(np.sqrt(first)) - 2 * np.arcsin(np.sqrt(second))
+        return float(2 * ((z_alpha + z_beta) / distance) ** 2)
+    variance = first * (1 - first) + second * (1 - second)
+    gap = (first - second) ** 2
+    if method == "unpooled":
+        return float((z_alpha + z_beta) ** 2 * variance / gap)
+    if method == "pooled":
+        middle = (first + second) / 2
+        return float((z_alpha * np.sqrt(2 * middle * (1 - middle)) + z_beta * np.sqrt(variance)) ** 2 / gap)
+    raise ValueError(f"method must be arcsine, pooled or unpooled, not {method}")
+
+
+def sample_size_means(effect: float, sd: float, power: float = 0.8, alpha: float = 0.05, share_treated: float = 0.5) -> float:
+    """Customers in all (both arms) to find a difference of means, two-sided, normal approximation.
+
+    Parameters
+    ----------
+    effect : smallest effect worth finding, in the outcome's unit. sd : standard deviation of the outcome (after CUPED,
+    of what is left of it). share_treated : share of the customers who get the campaign.
+    """
+    if effect == 0 or sd <= 0 or not 0 < share_treated < 1:
+        raise ValueError("effect must not be zero, sd positive, share_treated between 0 and 1")
+    z_alpha, z_beta = _quantiles(power, alpha)
+    return float((z_alpha + z_beta) ** 2 * sd**2 / (effect**2 * share_treated * (1 - share_treated)))
+
+
+def detectable_effect(customers: float, sd: float, power: float = 0.8, alpha: float = 0.05, share_treated: float = 0.5) -> float:
+    """Smallest difference of means that so many customers in all would find (the inverse of :func:`sample_size_means`)."""
+    if customers <= 0 or sd < 0 or not 0 < share_treated < 1:
+        raise ValueError("customers must be positive, sd not negative, share_treated between 0 and 1")
+    z_alpha, z_beta = _quantiles(power, alpha)
+    return float((z_alpha + z_beta) * sd / np.sqrt(customers * share_treated * (1 - share_treated)))

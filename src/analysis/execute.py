@@ -1,0 +1,175 @@
+"""Execute one notebook with Papermill, whole or not at all."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from analysis import paths, store
+from analysis.errors import RapportError
+from analysis.keys import notebook_path
+from analysis.step import INPUTS_VARIABLE, STAGING_VARIABLE
+
+KERNEL = "python3"
+Progress = Callable[[int, int], None]
+
+
+class NotebookError(RapportError):
+    """A notebook that failed; the message names notebook, cell, error and where the copy is."""
+
+
+def execute(
+    study: str, step: str, parameters: dict[str, Any], inputs: dict[str, str], key: str, progress: Progress
+) -> Path:
+    """Run a step's notebook in a fresh kernel and publish its results under ``key``.
+
+    Parameters
+    ----------
+    parameters : typed values for the notebook's ``parameters`` cell.
+    inputs : step -> key of the editions that it reads.
+    progress : called with the number of cells done and of all.
+
+    Raises
+    ------
+    NotebookError
+        A cell failed, or the notebook did not commit; nothing is published, the notebook as far as it ran is kept.
+    """
+    staging = store.stage(study, step)
+    output = staging / "notebook.ipynb"
+    environment = {STAGING_VARIABLE: str(staging), INPUTS_VARIABLE: json.dumps(inputs)} | _one_thread()
+    saved = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        error = _papermill(notebook_path(step), output, parameters, progress)
+        if error is None and not (staging / store.MANIFEST).is_file():
+            error = "it ended without step.commit(), so it has no results to publish"
+        if error is not None:
+            kept = paths.build() / "failed" / study / output.with_stem(step).name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if output.exists():
+                shutil.move(output, kept)
+            raise NotebookError(f"{study} · {step}: {error} · the notebook as far as it ran: {paths.shown(kept)}")
+        normalise_file(output)
+        return store.publish(study, step, staging, key)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress: Progress) -> str | None:
+    """Run the notebook; None, or the failure as one line."""
+    # jsonschema offers this slow module for checks of internationalised addresses, which notebooks do not have.
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class ObservedEngine(NBClientEngine):
+        """Papermill's own engine, telling how far it is."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+            finish, done, total = nb_man.cell_complete, [0], len(nb_man.nb.cells)
+
+            def observed(*args: Any, **kwargs: Any) -> None:
+                finish(*args, **kwargs)
+                done[0] += 1
+                progress(done[0], total)
+
+            nb_man.cell_complete = observed
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("observed", ObservedEngine)
+    try:
+        papermill.execute_notebook(
+            source,
+            output,
+            parameters=parameters,
+            engine_name="observed",
+            kernel_name=KERNEL,
+            cwd=paths.NOTEBOOKS,
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+    except papermill.PapermillExecutionError as error:
+        cell = _failed_cell(output)
+        return f"cell {cell}: {error.ename}: {_first_line(error.evalue)}"
+    except Exception as error:  # a kernel that died, a disk that is full
+        return f"{type(error).__name__}: {_first_line(str(error))}"
+    return None
+
+
+def _one_thread() -> dict[str, str]:
+    """One BLAS thread a kernel: results do not depend on the number of cores, and studies run side by side."""
+    return {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def _first_line(text: str) -> str:
+    lines = str(text).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def _failed_cell(output: Path) -> str:
+    for cell in nbformat.read(output, as_version=4).cells:
+        if any(o.get("output_type") == "error" for o in cell.get("outputs", [])):
+            return repr(cell.get("id", "?"))
+    return "?"
+
+
+def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Remove what differs between equal runs: times, counts of executions, the marks of the tools; outputs stay."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": KERNEL},
+            "language_info": {"name": "python"},
+        }
+    )
+    count = 0
+    for cell in notebook.cells:
+        tags = [tag for tag in cell.metadata.get("tags", []) if not tag.startswith("papermill")]
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output["execution_count"] = count
+    return notebook
+
+
+def normalise_file(path: Path) -> None:
+    store.write_text(path, nbformat.writes(normalise(nbformat.read(path, as_version=4))) + "\n")
+
+
+def plain_run(step: str, study: str) -> Path:
+    """Run a notebook as an analyst would, on ``study``, and give the executed copy; its results become current there.
+
+    Raises
+    ------
+    NotebookError
+        A cell failed.
+    """
+    import nbclient
+
+    notebook = nbformat.read(notebook_path(step), as_version=4)
+    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    if f'study = "{study}"' not in cell.source:
+        cell.source += f'\nstudy = "{study}"'
+    client = nbclient.NotebookClient(
+        notebook,
+        kernel_name=KERNEL,
+        resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+    )
+    output = paths.processed(study) / f"{step}.ipynb"
+    try:
+        client.execute(env=os.environ | _one_thread())
+    except nbclient.exceptions.CellExecutionError as error:
+        raise NotebookError(f"{study} · {step}: {error.ename}: {_first_line(error.evalue)}") from None
+    nbformat.write(notebook, output)
+    return output

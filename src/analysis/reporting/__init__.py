@@ -1,0 +1,1 @@
+"""What people read: numbers, sentences, figures, tables and the site. Imports no room."""

@@ -1,0 +1,261 @@
+"""What the notebook states, as facts for its sentences: the estimate, its interval or why it has none, and the counts."""
+
+from typing import Any
+
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from analysis.segmentation.clusters import DOUBTFUL, STABLE, Segments
+from analysis.segmentation.life_stage import StageResult, StageRules, definitions
+from analysis.segmentation.relationship import LEVELS
+from analysis.segmentation.privacy import OTHER, hide_small
+from analysis.segmentation.tiers import TIERS, TierCuts, share_held
+from analysis.segmentation.words import Words
+
+
+def tier_finding(customers: pd.DataFrame, tier: str, small_group: int, words: Words) -> dict[str, Any]:
+    """The share of sales that a tier brings, with an interval.
+
+    Parameters
+    ----------
+    customers : value_tier, spend (money).
+    tier : one of the tiers.
+    small_group : a smaller tier is not shown.
+    words : for the reason.
+
+    Returns
+    -------
+    value, low, high (shares), reason, and the facts n, share_customers, per_customer, times (spend a customer against
+    that of the others).
+    """
+    member = (customers["value_tier"] == tier).to_numpy()
+    n = int(member.sum())
+    if n < small_group:
+        reason = words("reason_nobody") if n == 0 else words("reason_small", small_group=small_group)
+        return _facts(None, None, None, reason, n=None, share_customers=None, per_customer=None, times=None)
+    spend = customers["spend"].to_numpy(dtype=float)
+    value, low, high = share_held(spend, member)
+    others = spend[~member].mean() if n < len(spend) else 0.0
+    per_customer = spend[member].mean()
+    return _facts(
+        value, low, high, words("reason_few_customers"),
+        n=n, share_customers=n / len(spend), per_customer=float(per_customer),
+        times=float(per_customer / others) if others > 0 else None,
+    )  # fmt: skip
+
+
+def share_finding(member: pd.Series, small_group: int, words: Words) -> dict[str, Any]:
+    """The share of customers in a group, with Wilson's interval.
+
+    Parameters
+    ----------
+    member : boolean, one a customer.
+    small_group : a smaller group, or a smaller rest, is not shown.
+    words : for the reason.
+
+    Returns
+    -------
+    value, low, high (shares), reason, and the facts n and total.
+    """
+    n, total = int(member.sum()), len(member)
+    if 0 < n < small_group or 0 < total - n < small_group or total < small_group:
+        return _facts(None, None, None, words("reason_small", small_group=small_group), n=None, total=None)
+    low, high = proportion_confint(n, total, method="wilson")
+    return _facts(n / total, float(low), float(high), None, n=n, total=total)
+
+
+def cluster_finding(segments: Segments, words: Words) -> dict[str, Any]:
+    """How many natural clusters there are: a number of its own, 0 when customers form one cloud.
+
+    Returns
+    -------
+    value, low, high, reason, and the facts verdict (``found``, ``none`` or the reason for no search), segments, stability,
+    rows, needed, advised, small_base (bool: fewer customers than the literature advises), weak (segments not to trust).
+    """
+    search, customers = segments.search, len(segments.labels)
+    facts = {
+        "needed": segments.needed,
+        "advised": segments.advised,
+        "small_base": customers < segments.advised,
+    }
+    facts |= {"total": customers, "features": len(segments.basis)}
+    if search is None:
+        reason = words(f"reason_{segments.reason}_segments", **facts)
+        return _facts(None, None, None, reason, verdict=segments.reason, **facts)
+    chosen = search.table.set_index("segments").loc[search.n_clusters]
+    shares = segments.sizes["jaccard"]
+    return _facts(
+        search.n_clusters if search.found else 0, None, None, words("reason_verdict"),
+        verdict="found" if search.found else "none", segments=len(segments.sizes), rows=search.rows,
+        stability=float(chosen["global_stability"]), weak=int((shares < DOUBTFUL).sum()), sound=int((shares >= STABLE).sum()), **facts,
+    )  # fmt: skip
+
+
+def _facts(value, low, high, reason, **facts) -> dict[str, Any]:
+    known = low is not None and low == low and high == high
+    return {
+        "value": value,
+        "low": low if known else None,
+        "high": high if known else None,
+        "reason": None if known else reason,
+        **facts,
+    }
+
+
+def cut_facts(cuts: TierCuts, customers: pd.DataFrame, too_early_days: int) -> dict[str, Any]:
+    """Where the product was cut and the shares reached, for the note under the tiers."""
+    return {
+        "protect_from": cuts.protect_from,
+        "invest_from": cuts.invest_from,
+        "protect_share": cuts.protect_share,
+        "invest_share": cuts.invest_share,
+        "let_go_share": 1 - cuts.invest_share,
+        "too_early_days": too_early_days,
+        "too_early": int((customers["value_tier"] == "too_early").sum()),
+    }
+
+
+def stage_definitions(
+    rules: StageRules, stages: StageResult, left_truncated: bool, words: Words
+) -> pd.DataFrame:
+    """The stage rules in words, in the order in which they are tried.
+
+    Returns
+    -------
+    Columns order, stage, definition.
+    """
+    table = definitions(rules, left_truncated)
+    facts = {name: getattr(rules, name) for name in rules.__dataclass_fields__}
+    facts |= {"base_decline": _days(stages.base_decline_days), "base_ended": _days(stages.base_ended_days)}
+    table["definition"] = [
+        words(
+            f"define_{s}" if told else "define_not_told",
+            left_truncated=left_truncated,
+            alive=stages.modelled,
+            **facts,
+        )
+        for s, told in zip(table["stage"], table["identified"], strict=True)
+    ]
+    table["stage"] = words.names("stage", table["stage"])
+    return table[["order", "stage", "definition"]]
+
+
+def _days(days: float) -> float | None:
+    return None if days == float("inf") else days
+
+
+def tiers_by_stage(customers: pd.DataFrame, small_group: int, words: Words) -> pd.DataFrame:
+    """Customers by value tier and life stage, small cells hidden.
+
+    Parameters
+    ----------
+    customers : value_tier, life_stage.
+
+    Returns
+    -------
+    One row a tier: tier (name), then one column a stage (its code), counts or NaN.
+    """
+    stage = customers["life_stage"].astype(object).where(customers["life_stage"].notna(), "not_identified")
+    cells = pd.crosstab(customers["value_tier"], stage)
+    order = [
+        s
+        for s in ("exploration", "formation", "stability", "decline", "ended", "not_identified")
+        if s in cells
+    ]
+    cells = cells.reindex(index=[t for t in TIERS if t in cells.index], columns=order)
+    shown = hide_small(cells, small_group)
+    return (
+        shown.rename_axis(None, axis=1)
+        .assign(tier=words.names("tier", shown.index))
+        .reset_index(drop=True)[["tier", *order]]
+    )
+
+
+def segment_table(segments: Segments, words: Words) -> pd.DataFrame:
+    """The segments with their proposed names, sizes, and how far to trust each.
+
+    Returns
+    -------
+    Columns segment, name, customers, share_customers, share_sales, jaccard, trust.
+    """
+    table = segments.sizes.copy()
+    table["name"] = [words.segment(segments.markers[s]) for s in table["segment"]]
+    grade = pd.cut(
+        table["jaccard"], [-1, DOUBTFUL, STABLE, 2], labels=["doubtful", "fair", "stable"], right=False
+    )
+    table["trust"] = words.names("trust", list(grade))
+    return table[["segment", "name", "customers", "share_customers", "share_sales", "jaccard", "trust"]]
+
+
+def named(table: pd.DataFrame, key: str, kind: str, words: Words) -> pd.DataFrame:
+    """The table with the codes in ``key`` replaced by words."""
+    return table.assign(**{key: [words.name("group" if v == OTHER else kind, v) for v in table[key]]})
+
+
+def relationship_finding(grid: pd.DataFrame, small_group: int, words: Words) -> dict[str, Any]:
+    """The level advised for the customers to protect.
+
+    Parameters
+    ----------
+    grid : second result of ``relationship_levels``.
+    small_group : a smaller tier is not shown.
+    words : for the reason.
+
+    Returns
+    -------
+    value (a level or None), reason, and the facts band, n, ratio.
+    """
+    protect = grid[(grid["value_tier"] == "protect") & (grid["customers"] >= small_group)]
+    if protect.empty:
+        reason = words("reason_no_margin") if grid.empty else words("reason_small", small_group=small_group)
+        return _facts(None, None, None, reason, band=None, n=None, ratio=None)
+    row = protect.iloc[0]
+    facts = {
+        "band": words.name("band", row["number_band"]),
+        "n": int(row["customers"]),
+        "ratio": float(row["margin_ratio"]),
+    }
+    return _facts(str(row["level"]), None, None, words("reason_rule"), **facts)
+
+
+def relationship_table(grid: pd.DataFrame, small_group: int, words: Words) -> pd.DataFrame:
+    """The graded tiers in words, those with fewer than ``small_group`` customers left out."""
+    shown = grid[grid["customers"] >= small_group]
+    return shown.assign(
+        value_tier=words.names("tier", shown["value_tier"]),
+        number_band=words.names("band", shown["number_band"]),
+        margin_band=words.names("band", shown["margin_band"]),
+        level=words.names("level", shown["level"]),
+    )
+
+
+def level_counts(levels: pd.Series) -> pd.DataFrame:
+    """Customers at each advised level, closest relationship first: level, customers."""
+    counts = levels.value_counts()
+    order = [level for level in reversed(LEVELS) if level in counts.index]
+    return pd.DataFrame({"level": order, "customers": [int(counts[level]) for level in order]})
+
+
+def marks(segments: Segments, words: Words) -> str:
+    """What marks each segment, in one line, for the alt text of its picture."""
+    return ". ".join(f"{s}: {words.segment(m)}" for s, m in segments.markers.items()) + "."
+
+
+def customer_segment(
+    summary: pd.DataFrame, stages: StageResult, labels: pd.DataFrame, levels: pd.Series
+) -> pd.DataFrame:
+    """The table that this notebook writes.
+
+    Parameters
+    ----------
+    summary : customer_id, value_tier.
+    stages : result of ``life_stages``.
+    labels : customer_id, cluster.
+    levels : shape (n,), in the order of ``summary``.
+    """
+    table = summary[["customer_id", "value_tier"]].assign(recommended_relationship_level=levels.to_numpy())
+    table = table.merge(
+        stages.customers[["customer_id", "life_stage"]], on="customer_id", how="left", validate="one_to_one"
+    )
+    table = table.merge(labels, on="customer_id", how="left", validate="one_to_one")
+    return table[["customer_id", "value_tier", "life_stage", "cluster", "recommended_relationship_level"]]

@@ -1,0 +1,338 @@
+"""What a notebook reads, writes and finds: one object, the same in JupyterLab, under Papermill and under nbval."""
+
+import importlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pandas as pd
+import pyarrow as pa
+from IPython.display import display
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ValidationError
+
+from analysis import engine, store, tables
+from analysis import study as studies
+from analysis.errors import RapportError
+from analysis.reporting import display as bundles
+from analysis.reporting.numbers import Formatter
+from analysis.reporting.sentences import Sentences
+from analysis.reporting.tables import people_table, write_csv
+from analysis.reporting.theme import png, use_theme
+from analysis.steps import STEPS, WRITER, StepSpec
+
+STAGING_VARIABLE = "RAPPORT_STAGING"  # where the run that started this kernel wants the results
+INPUTS_VARIABLE = "RAPPORT_INPUTS"  # JSON: step -> key of the edition that it must read
+_KEYS = {"customer_id", "response_id", "prospect_id", "household_id"}
+
+
+class StepError(RapportError):
+    """A notebook asked for something that its step cannot give."""
+
+
+def open_step(name: str, study: str, **parameters: Any) -> "Step":
+    """Open a notebook's step on a study.
+
+    Parameters
+    ----------
+    name : the notebook, for example ``"02_customer_valuation"``.
+    study : the study, a folder under ``studies/``.
+    parameters : the notebook's parameters, typed and limited by the ``Parameters`` of its room.
+
+    Raises
+    ------
+    StepError
+        There is no such step, or a parameter is unknown or ill-typed.
+    StudyError
+        The study's files have a mistake.
+    """
+    if name not in STEPS:
+        raise StepError(f"there is no step {name!r}; choose from {', '.join(STEPS)}")
+    return Step(STEPS[name], studies.load(study), parameters_of(STEPS[name], {"study": study, **parameters}))
+
+
+def parameters_of(spec: StepSpec, given: dict[str, Any]) -> BaseModel:
+    """The typed parameters of a step.
+
+    Raises
+    ------
+    StepError
+        One line: the step, the parameter, the cure.
+    """
+    model = importlib.import_module(f"{spec.room}.parameters").Parameters
+    try:
+        return model(**given)
+    except ValidationError as error:
+        line = studies.one_line(error, Path(f"{spec.name}.yaml"))
+        raise StepError(f"{line}; parameters are {', '.join(model.model_fields)}") from None
+
+
+class Step:
+    """One run of one notebook on one study: see :func:`open_step`.
+
+    Attributes
+    ----------
+    study : the validated study. params : the typed parameters. format : writes numbers as the study's readers do.
+    connection : the Ibis backend on which lazy tables live.
+    """
+
+    def __init__(self, spec: StepSpec, study: studies.Study, params: BaseModel) -> None:
+        use_theme()
+        self.spec, self.study, self.params = spec, study, params
+        self.format = Formatter(locale=study.locale, currency=study.currency)
+        self.connection = engine.connect(study.engine)
+        self._sentences = Sentences(spec.name, self.format)
+        self._inputs: dict[str, str] = json.loads(os.environ.get(INPUTS_VARIABLE, "{}"))
+        given = os.environ.get(STAGING_VARIABLE)
+        self._run = bool(given)
+        self._folder = Path(given) if given else store.stage(study.name, spec.name)
+        for part in ("tables", "csv", "figures", "exports"):
+            (self._folder / part).mkdir(exist_ok=True)
+        self._written: dict[str, int] = {}
+        self._findings: list[dict[str, Any]] = []
+        self._figures: dict[str, str] = {}
+        self._tables: list[dict[str, Any]] = []
+        self._committed = False
+
+    @property
+    def written(self) -> dict[str, int]:
+        """Tables written so far, with their number of rows."""
+        return dict(self._written)
+
+    # -- tables --------------------------------------------------------------------------------------------------------
+
+    def has(self, table: str) -> bool:
+        """Whether this study has ``table``, from this step or an earlier one."""
+        return table in self._written or self._path(table) is not None
+
+    def read(self, table: str) -> ibis.Table | pd.DataFrame:
+        """A canonical table: an Ibis table where it may be large, a frame otherwise.
+
+        Raises
+        ------
+        StepError
+            No step has written it yet.
+        """
+        lazy = self.lazy(table)
+        return lazy if tables.CONTRACTS[table].lazy else lazy.to_pandas()
+
+    def lazy(self, table: str) -> ibis.Table:
+        """A canonical table as an Ibis table, whatever its size.
+
+        Raises
+        ------
+        StepError
+            No step has written it yet.
+        """
+        path = self._path(table)
+        if path is None:
+            writer = WRITER.get(table)
+            raise StepError(
+                f"{self.spec.name} needs table {table}, which {writer} has not written for study {self.study.name}; "
+                f"run notebook {writer} on it first, or make reports STUDY={self.study.name}"
+                if writer
+                else f"there is no table {table!r}; choose from {', '.join(WRITER)}"
+            )
+        return self.connection.read_parquet(path)
+
+    def _path(self, table: str) -> Path | None:
+        writer = WRITER.get(table)
+        if writer is None:
+            return None
+        if writer == self.spec.name:
+            path = self._folder / "tables" / f"{table}.parquet"
+            return path if table in self._written else None
+        key = self._inputs.get(writer) if self._run else store.current(self.study.name, writer)
+        path = store.edition(self.study.name, writer, key) / "tables" / f"{table}.parquet" if key else None
+        return path if path and path.is_file() else None
+
+    def write(self, table: str, content: ibis.Table | pd.DataFrame) -> None:
+        """Stage a canonical table, checked against its contract.
+
+        Raises
+        ------
+        StepError
+            This step does not write that table.
+        ContractError
+            The table does not keep its contract; one line with the column and the count.
+        """
+        if table not in self.spec.writes:
+            raise StepError(f"{self.spec.name} does not write table {table!r}; it writes {', '.join(self.spec.writes)}")
+        contract = tables.CONTRACTS[table]
+        if isinstance(content, pd.DataFrame):
+            content = ibis.memtable(pa.Table.from_pandas(content, preserve_index=False))
+        path = self._folder / "tables" / f"{table}.parquet"
+        self.connection.to_parquet(contract.conform(content), path, compression="zstd")
+        staged = self.connection.read_parquet(path)
+        try:
+            contract.validate(staged)
+        except tables.ContractError:
+            path.unlink()
+            raise
+        self._written[table] = int(staged.count().to_pyarrow().as_py())
+
+    def export(self, name: str, content: pd.DataFrame) -> None:
+        """Stage a list that leaves for another system; it appears under ``data/exports/<study>/`` as CSV and Parquet."""
+        write_csv(content, self._folder / "exports" / f"{name}.csv")
+        content.to_parquet(self._folder / "exports" / f"{name}.parquet", index=False)
+
+    # -- what the reader sees ------------------------------------------------------------------------------------------
+
+    def finding(
+        self,
+        finding_id: str,
+        value: float | str | None,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        unit: str,
+        reason: str | None = None,
+        figure: str | None = None,
+        answer: bool = False,
+        **facts: Any,
+    ) -> None:
+        """State a result: the only way to. It is shown here, on the page, in the index and wherever findings are read.
+
+        Parameters
+        ----------
+        finding_id : stable name; also the key of its sentence.
+        value, low, high : the estimate and its interval, in ``unit``.
+        reason : why there is no interval, where there is none.
+        figure : the id of a figure shown with :meth:`figure` that tells the same.
+        answer : whether this is the notebook's answer, which heads the published page.
+        facts : what else the sentence needs.
+
+        Raises
+        ------
+        StepError
+            The id is taken, the figure is not there, or neither interval nor reason is given.
+        """
+        value, low, high = (_plain(x) for x in (value, low, high))
+        if any(f["id"] == finding_id for f in self._findings):
+            raise StepError(f"{self.spec.name}: finding {finding_id!r} is stated twice")
+        if (low is None or high is None) and not reason:
+            raise StepError(f"{self.spec.name}: finding {finding_id!r} needs low and high, or reason: why it has no interval")
+        if figure is not None and figure not in self._figures:
+            raise StepError(f"{self.spec.name}: finding {finding_id!r} names figure {figure!r}, which has not been shown")
+        sentence = self._sentences.render(finding_id, value=value, low=low, high=high, **self._facts(facts))
+        finding = {
+            "id": finding_id,
+            "value": value,
+            "low": low,
+            "high": high,
+            "unit": unit,
+            "reason": reason,
+            "sentence": sentence,
+            "figure": figure,
+            "answer": answer,
+        }
+        self._findings.append(finding)
+        note = f"No interval: {reason}." if reason else ""
+        self._show(*bundles.finding_bundle(finding_id, sentence, note))
+
+    def say(self, text_id: str, **facts: Any) -> None:
+        """Show a paragraph whose claims are filled in from ``facts``."""
+        self._show(*bundles.text_bundle(text_id, self._sentences.render(text_id, **self._facts(facts))))
+
+    def text(self, text_id: str, **facts: Any) -> str:
+        """A sentence as text, for use inside another call."""
+        return self._sentences.render(text_id, **self._facts(facts))
+
+    def figure(
+        self, fig: Figure, figure_id: str, *, alt: str | None = None, caption: str | None = None, **facts: Any
+    ) -> None:
+        """Show a figure with its description for those who cannot see it, and its caption.
+
+        Raises
+        ------
+        StepError
+            It has no alt text.
+        """
+        alt = alt or self._optional(f"{figure_id}.alt", facts)
+        caption = caption or self._optional(f"{figure_id}.caption", facts)
+        if not alt:
+            raise StepError(f"{self.spec.name}: figure {figure_id!r} has no alt text; give alt, or the sentence {figure_id}.alt")
+        (self._folder / "figures" / f"{figure_id}.png").write_bytes(png(fig))
+        self._figures[figure_id] = alt
+        self._show(*bundles.figure_bundle(fig, figure_id, alt, caption))
+
+    def table(
+        self, frame: pd.DataFrame, table_id: str, columns: dict[str, tuple[str, str]], *, caption: str | None = None, **facts: Any
+    ) -> None:
+        """Show a small table for people and save it as CSV beside the report.
+
+        Parameters
+        ----------
+        frame : one row a group; never one row a customer.
+        columns : column -> (label, unit), in the order to show.
+
+        Raises
+        ------
+        StepError
+            It shows a column that identifies people.
+        """
+        personal = _KEYS.intersection(columns)
+        if personal:
+            raise StepError(f"{self.spec.name}: table {table_id!r} shows {personal.pop()}, which identifies people; use export")
+        caption = caption or self._optional(f"{table_id}.caption", facts)
+        write_csv(frame[list(columns)], self._folder / "csv" / f"{table_id}.csv")
+        html = people_table(frame, columns, self.format, caption, table_id)
+        csv = f"{self.spec.name}/{table_id}.csv"
+        self._tables.append({"id": table_id, "caption": caption or table_id, "csv": csv})
+        self._show(*bundles.table_bundle(html, frame[list(columns)], table_id, csv))
+
+    def _optional(self, key: str, facts: dict[str, Any]) -> str | None:
+        return self._sentences.render(key, **self._facts(facts)) if self._sentences.has(key) else None
+
+    def _facts(self, facts: dict[str, Any]) -> dict[str, Any]:
+        words = {"customer": self.study.words.customer, "customers": self.study.words.customers}
+        return words | {name: _plain(fact) for name, fact in facts.items()}
+
+    def _show(self, data: dict[str, Any], metadata: dict[str, Any]) -> None:
+        display(data, metadata=metadata, raw=True)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Publish everything that was staged, at once or not at all.
+
+        Raises
+        ------
+        StepError
+            There is not exactly one answer among the findings, or it was already committed.
+        """
+        answers = [f["id"] for f in self._findings if f["answer"]]
+        if len(answers) != 1:
+            raise StepError(f"{self.spec.name}: exactly one finding must be the answer, found {len(answers)}: {answers}")
+        if self._committed:
+            raise StepError(f"{self.spec.name}: already committed; open the step again to change it")
+        findings = [f | {"alt": self._figures.get(f["figure"])} for f in self._findings]
+        store.write_json(self._folder / "findings.json", findings)
+        manifest = {
+            "step": self.spec.name,
+            "study": self.study.name,
+            "parameters": self.params.model_dump(mode="json"),
+            "tables": self._written,
+            "people_tables": self._tables,
+            "figures": self._figures,
+        }
+        store.write_json(self._folder / store.MANIFEST, manifest)
+        self._committed = True
+        if not self._run:
+            # Interactive work gets a key of its own, so that it can never pass for the result of a run.
+            key = f"interactive-{store.tree_digest(self._folder)[:16]}"
+            store.publish(self.study.name, self.spec.name, self._folder, key)
+            store.keep(self.study.name, self.spec.name, self.study.keep_editions)
+        written = ", ".join(f"{name} ({rows:,} rows)" for name, rows in self._written.items())
+        print(f"written: {written or 'no tables'}; {len(findings)} findings")
+
+
+def _plain(value: Any) -> Any:
+    """A Python number for a numpy one; None for what is not a number, so that JSON and templates agree."""
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        value = value.item()
+    if isinstance(value, float) and value != value:
+        return None
+    return value

@@ -1,0 +1,104 @@
+"""The notebooks as steps of one walk: what each needs, may use and writes."""
+
+from dataclasses import dataclass
+
+from analysis.study import Study
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One notebook.
+
+    Attributes
+    ----------
+    name : the notebook's file name without its ending.
+    room : the package that computes for it; its ``parameters.Parameters`` types the notebook's parameters.
+    needs : tables without which it is not run.
+    uses : tables that it reads where the study has them.
+    writes : tables that it may write.
+    """
+
+    name: str
+    room: str
+    needs: tuple[str, ...]
+    uses: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+STEPS = {
+    spec.name: spec
+    for spec in (
+        StepSpec(
+            "01_data_cleaning",
+            "analysis.cleaning",
+            needs=(),
+            uses=(),
+            writes=(
+                "customers",
+                "order_lines",
+                "products",
+                "survey_responses",
+                "campaigns",
+                "contacts",
+                "offers",
+                "interactions",
+                "marketing_costs",
+                "prospects",
+                "quarantine",
+            ),
+        ),
+        StepSpec(
+            "02_customer_valuation",
+            "analysis.valuation",
+            needs=("order_lines",),
+            uses=("customers", "products", "marketing_costs"),
+            writes=("customer_summary", "customer_value"),
+        ),
+        StepSpec(
+            "03_segmentation",
+            "analysis.segmentation",
+            needs=("order_lines", "customer_summary", "customer_value"),
+            uses=("customers", "products"),
+            writes=("customer_segment",),
+        ),
+        StepSpec(
+            "04_satisfaction_loyalty",
+            "analysis.loyalty",
+            needs=("survey_responses",),
+            uses=("customers", "order_lines", "customer_summary", "customer_value", "interactions"),
+            writes=("customer_loyalty", "loyalty_drivers"),
+        ),
+        StepSpec(
+            "05_campaign_evaluation",
+            "analysis.campaigns",
+            needs=("campaigns", "contacts", "order_lines"),
+            uses=("customers", "products", "offers", "customer_summary", "customer_segment"),
+            writes=("campaign_effects", "target_list"),
+        ),
+    )
+}
+WRITER = {table: spec.name for spec in STEPS.values() for table in spec.writes}
+
+
+def available(study: Study) -> set[str]:
+    """The tables that the walk makes for ``study``."""
+    tables = set(study.tables) | {"quarantine"}
+    if "order_lines" in tables:
+        tables.add("customers")
+    for spec in STEPS.values():
+        if spec.needs and tables.issuperset(spec.needs):
+            tables.update(spec.writes)
+    return tables
+
+
+def missing(spec: StepSpec, study: Study) -> tuple[str, ...]:
+    """The tables that keep a step from running on ``study``; none: it runs."""
+    there = available(study)
+    return tuple(table for table in spec.needs if table not in there)
+
+
+def upstream(spec: StepSpec, study: Study) -> tuple[str, ...]:
+    """The steps whose tables ``spec`` reads in this study, in order."""
+    there = available(study)
+    writers = {WRITER[t] for t in (*spec.needs, *spec.uses) if t in there and WRITER[t] != spec.name}
+    return tuple(name for name in STEPS if name in writers and not missing(STEPS[name], study))

@@ -1,0 +1,463 @@
+"""A study: one company's data and the decisions that only its owner can make, validated when it is loaded.
+
+``studies/<name>/study.yaml`` becomes a :class:`Study`. Every mistake in it is one line that names the file, the path
+inside it and the cure.
+"""
+
+import datetime
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+import yaml
+from babel import Locale, UnknownLocaleError
+from babel.numbers import list_currencies
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from analysis import paths
+from analysis.errors import RapportError
+from analysis.tables import CONTRACTS
+
+STUDY_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class StudyError(RapportError):
+    """Something in a study's files that its owner has to change."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Words(_Strict):
+    """What this company calls a customer."""
+
+    customer: str = "customer"
+    customers: str = "customers"
+
+
+class Clock(_Strict):
+    """The observed period, and how a customer enters it.
+
+    ``entry``: ``first_purchase`` (nobody bought before ``observed_from``), ``registration``, or ``left_truncated``
+    (customers existed before; their age is a lower bound).
+    """
+
+    observed_from: datetime.date
+    observed_to: datetime.date
+    entry: Literal["first_purchase", "registration", "left_truncated"] = "first_purchase"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Clock":
+        if self.observed_from >= self.observed_to:
+            raise ValueError(f"observed_from {self.observed_from} is not before observed_to {self.observed_to}")
+        return self
+
+
+class Assumption(_Strict):
+    """A number that the data do not hold: its value, the range it may lie in, and where it comes from."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    source: Literal["assumption", "data"] = "assumption"
+    note: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, given: Any) -> Any:
+        return {"value": given} if isinstance(given, int | float) and not isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _range(self) -> "Assumption":
+        low, high = (self.value if end is None else end for end in (self.low, self.high))
+        if not low <= self.value <= high:
+            raise ValueError(f"{self.value} is not between low {low} and high {high}")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+        return self
+
+
+def _share(what: Assumption) -> Assumption:
+    if what.low < 0 or what.high > 1:
+        raise ValueError(f"{what.value:g} is not a share between 0 and 1; write 0.30 for 30 %")
+    return what
+
+
+def _not_negative(what: Assumption) -> Assumption:
+    if what.low < 0:
+        raise ValueError(f"{what.low:g} is negative; costs are written as positive amounts")
+    return what
+
+
+Share = Annotated[Assumption, AfterValidator(_share)]
+Cost = Annotated[Assumption, AfterValidator(_not_negative)]
+
+
+class Money(_Strict):
+    """What turns sales into profit. ``margin`` is a share of net sales; costs are in the study's currency."""
+
+    margin: Share | None = None
+    discount_rate: Share | None = None
+    contact_cost: Cost | None = None
+    cost_to_serve: Cost | None = None
+    tax: str = ""
+    coupons: str = ""
+
+
+class Privacy(_Strict):
+    """Groups of fewer than ``small_group`` customers are merged or hidden in reports; ``personal`` names raw columns
+    (``source.column``) that are keyed-hashed before anything else sees them."""
+
+    small_group: int = Field(10, ge=1)
+    personal: tuple[str, ...] = ()
+
+
+class Source(_Strict):
+    """Where raw rows come from: a file of the study, a file inside an installed package, or a database."""
+
+    file: str | None = None
+    package: str | None = None
+    format: Literal["csv", "excel", "parquet"] | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: Literal[".", ","] = "."
+    thousands: str | None = None
+    names: tuple[str, ...] | None = None
+    sheet: str | None = None
+    database: str | None = None
+    table: str | None = None
+    query: str | None = None
+    snapshot: str | None = None
+    sample: "Sample | None" = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if (self.file is None) == (self.database is None):
+            raise ValueError("give either file or database")
+        if self.database is not None:
+            if (self.table is None) == (self.query is None):
+                raise ValueError("a database source needs either table or query")
+            if self.snapshot is None:
+                raise ValueError("a database source needs snapshot: a word you change when the data have changed")
+        if self.format is None and self.file is not None:
+            endings = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".xlsx": "excel", ".parquet": "parquet"}
+            ending = Path(self.file).suffix.lower()
+            if ending not in endings:
+                raise ValueError(f"cannot tell the format of {self.file}; add format: csv, excel or parquet")
+            object.__setattr__(self, "format", endings[ending])
+        return self
+
+
+class Sample(_Strict):
+    """Keep only the rows of ``customers`` customers, chosen by a hash of their id, so that every source agrees.
+
+    ``among`` names the source whose customers are drawn from (default: the source itself).
+    """
+
+    column: str
+    customers: int = Field(ge=1)
+    among: str | None = None
+    among_column: str | None = None
+
+
+class Lookup(_Strict):
+    """Take ``value`` from the row of another source whose ``key`` equals this column."""
+
+    source: str
+    key: str
+    value: str
+
+
+class Mapping(_Strict):
+    """How one canonical column is made from raw columns: exactly one of the first six."""
+
+    column: str | None = None
+    constant: str | None = None
+    sum: tuple[str, ...] | None = None
+    combine: tuple[str, ...] | None = None
+    row_number: bool = False
+    lookup: Lookup | None = None
+    format: str | None = None
+    timezone: str | None = None
+    prefix: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        return {"column": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Mapping":
+        ways = [self.column, self.constant, self.sum, self.combine, self.row_number or None]
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("give exactly one of column, constant, sum, combine, row_number")
+        if self.lookup is not None and self.column is None:
+            raise ValueError("lookup needs column: the raw column that is looked up")
+        return self
+
+    @property
+    def raw_columns(self) -> tuple[str, ...]:
+        return (self.column,) if self.column else self.sum or self.combine or ()
+
+
+class Redemptions(_Strict):
+    """A source with one row a redeemed offer; a contact with at least one is redeemed."""
+
+    source: str
+    campaign_id: Mapping
+    customer_id: Mapping
+
+
+class TableMapping(_Strict):
+    """One canonical table: the source its rows come from and how each column is made.
+
+    ``merge_repeated``: rows that repeat the key are one thing seen several times (an offer listed once a product);
+    they become one row that takes each column's most frequent value, instead of being set aside.
+    ``untargeted``: customers of the company without a contact in a campaign join it as arm ``untargeted``.
+    """
+
+    source: str
+    columns: dict[str, Mapping]
+    attributes: dict[str, Mapping] = {}
+    merge_repeated: bool = False
+    untargeted: bool = False
+    redemptions: Redemptions | None = None
+
+
+class Rules(_Strict):
+    """Cleaning rules that a study may switch; what each does is said in ``analysis.cleaning.rules``."""
+
+    duplicate_rows: Literal["set_aside", "keep"] = "set_aside"
+    outside_period: Literal["set_aside", "keep"] = "set_aside"
+
+
+class Survey(_Strict):
+    """The questionnaire: its answer scale, which items measure which construct, and what is asked."""
+
+    model: Literal["ecsi"] = "ecsi"
+    scale: tuple[float, float]
+    blocks: dict[str, tuple[str, ...]]
+    labels: dict[str, str] = {}
+    missing_codes: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """All items, block by block."""
+        return tuple(item for block in self.blocks.values() for item in block)
+
+
+class Quote(_Strict):
+    """What a source says of itself, in its own words."""
+
+    text: str
+    source: str
+
+
+def _known_locale(locale: str) -> str:
+    try:
+        Locale.parse(locale)
+    except (UnknownLocaleError, ValueError):
+        raise ValueError(f"{locale!r} is not a locale; write for example en or en_GB") from None
+    return locale
+
+
+def _known_timezone(zone: str) -> str:
+    if zone not in available_timezones():
+        raise ValueError(f"{zone!r} is not an IANA time zone; write for example America/New_York")
+    return zone
+
+
+def _known_currency(code: str) -> str:
+    if code not in list_currencies():
+        raise ValueError(f"{code!r} is not an ISO 4217 currency code; write for example USD")
+    return code
+
+
+class Study(_Strict):
+    """One company's data and decisions; see the template in ``studies/_template`` for every key with its meaning."""
+
+    name: str
+    title: str
+    about: str = ""
+    quotes: tuple[Quote, ...] = ()
+    words: Words = Words()
+    locale: Annotated[str, AfterValidator(_known_locale)] = "en"
+    currency: Annotated[str, BeforeValidator(str), AfterValidator(_known_currency)] = "USD"
+    timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
+    engine: Literal["duckdb"] = "duckdb"
+    clock: Clock | None = None
+    money: Money = Money()
+    privacy: Privacy = Privacy()
+    rules: Rules = Rules()
+    survey: Survey | None = None
+    sources: dict[str, Source]
+    tables: dict[str, TableMapping]
+    seed: int = 1
+    keep_editions: int = Field(3, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        for table, mapping in self.tables.items():
+            if table not in CONTRACTS or table in DERIVED_TABLES:
+                raise ValueError(f"tables.{table}: not a table that a study maps; choose from {', '.join(MAPPED_TABLES)}")
+            contract = CONTRACTS[table]
+            named = [mapping.source] + ([mapping.redemptions.source] if mapping.redemptions else [])
+            named += [m.lookup.source for m in mapping.columns.values() if m.lookup]
+            for source in named:
+                if source not in self.sources:
+                    raise ValueError(f"tables.{table}: source {source!r} is not under sources")
+            for column in mapping.columns:
+                items = self.survey.items if table == "survey_responses" and self.survey else ()
+                if column not in contract.columns and column not in items:
+                    raise ValueError(
+                        f"tables.{table}.columns: {column!r} is not a column of {table}; "
+                        f"choose from {', '.join(contract.columns)}, or put it under attributes"
+                    )
+            for column in [c for c in NEEDED.get(table, ()) if c not in mapping.columns]:
+                raise ValueError(f"tables.{table}.columns: {column} has no mapping, and {table} cannot do without it")
+        if "survey_responses" in self.tables and self.survey is None:
+            raise ValueError("survey: missing; say the answer scale and which items measure which construct")
+        if "order_lines" in self.tables and self.clock is None:
+            raise ValueError("clock: missing; say observed_from and observed_to, for example 2024-01-01 and 2024-12-31")
+        for field in self.privacy.personal:
+            if field.partition(".")[0] not in self.sources or "." not in field:
+                raise ValueError(f"privacy.personal: {field!r} is not a source.column of this study")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything the study says, blind to comments and layout."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+DERIVED_TABLES = frozenset(
+    {"quarantine", "customer_summary", "customer_value", "customer_segment", "customer_loyalty", "loyalty_drivers"}
+    | {"campaign_effects", "target_list"}
+)
+MAPPED_TABLES = tuple(name for name in CONTRACTS if name not in DERIVED_TABLES)
+# What a mapping cannot do without; the rest of a contract is derived, has a default, or is optional.
+NEEDED = {
+    "order_lines": ("customer_id", "ordered_at", "net_amount"),
+    "products": ("product_id",),
+    "customers": ("customer_id",),
+    "prospects": ("prospect_id",),
+    "survey_responses": ("response_id",),
+    "interactions": ("interaction_id", "customer_id", "opened_at"),
+    "marketing_costs": ("period", "channel", "purpose", "amount"),
+    "campaigns": ("campaign_id", "starts_on", "design"),
+    "contacts": ("campaign_id", "customer_id", "arm"),
+    "offers": ("offer_id", "campaign_id"),
+}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key written twice, where plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping.
+
+    Raises
+    ------
+    StudyError
+        The file is missing, unreadable, not UTF-8, not YAML or not a mapping; one line with the place.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise StudyError(f"{paths.shown(path)}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{paths.shown(path)}: cannot be read ({error}); save it as UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise StudyError(f"{paths.shown(path)}:{line} {getattr(error, 'problem', error)}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise StudyError(f"{paths.shown(path)}: expected 'key: value' lines, found a {type(content).__name__}")
+    return content
+
+
+def one_line(error: ValidationError, path: Path) -> str:
+    """The first mistake that pydantic found, as one line, with a count of the others."""
+    first, *others = error.errors()
+    place = ".".join(str(part) for part in first["loc"]) or "top level"
+    if first["type"] == "extra_forbidden":
+        message = "is not a known key; check its spelling"
+    elif first["type"] == "missing":
+        message = "is missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] != "value_error" and not isinstance(first["input"], dict):
+            message += f"; found {str(first['input'])[:60]!r}"
+    more = f" (and {len(others)} more)" if others else ""
+    separator = " " if message.startswith("is ") else ": "
+    return f"{paths.shown(path)}: {place}{separator}{message}{more}"
+
+
+def names() -> list[str]:
+    """The studies that there are."""
+    return sorted(p.parent.name for p in paths.studies().glob("*/study.yaml") if STUDY_NAME.fullmatch(p.parent.name))
+
+
+def load(name: str) -> Study:
+    """Load and validate ``studies/<name>/study.yaml``.
+
+    Raises
+    ------
+    StudyError
+        One line that names the file, the path inside it, and the cure.
+    """
+    if not STUDY_NAME.fullmatch(name):
+        raise StudyError(f"{name!r} cannot name a study; use lower-case letters, digits and _ (it becomes a folder)")
+    path = paths.studies() / name / "study.yaml"
+    if not path.exists():
+        raise StudyError(f"there is no study {name!r}; choose from {', '.join(names())}, or make new-study NAME={name}")
+    content = read_yaml(path)
+    if "like" in content:
+        # A study may be a variant of another: what it says replaces what the other says, key by key.
+        base = read_yaml(paths.studies() / str(content.pop("like")) / "study.yaml")
+        content = _merge(base, content)
+    try:
+        return Study(name=name, **content)
+    except ValidationError as error:
+        raise StudyError(one_line(error, path)) from None
+
+
+def _merge(base: dict, change: dict) -> dict:
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def overrides(name: str, step: str) -> dict[str, Any]:
+    """The Papermill parameters that the study sets for one notebook; empty where it has none."""
+    path = paths.studies() / name / f"{step}.yaml"
+    return read_yaml(path) if path.exists() else {}

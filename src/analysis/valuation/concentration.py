@@ -1,0 +1,177 @@
+"""How much of the sales a few customers bring: Lorenz curve, top share, Gini, replacement count.
+
+Intervals are closed-form: the customers are taken as a sample of such customers, and the delta method with
+influence functions gives the standard error, on the logit scale so that shares stay between 0 and 1. They
+say how the share would vary between bases of this size, and widen where a handful of customers carries it.
+Sources: Beach, C. M. & Davidson, R. (1983). Distribution-free statistical inference with Lorenz curves and
+income shares. Review of Economic Studies 50(4), 723–735; Davidson, R. (2009). Reliable inference for the Gini
+index. Journal of Econometrics 150(1), 30–40.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from analysis.valuation.purchases import Array
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval; `reason` says why where there is none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Concentration:
+    """Concentration of a non-negative amount over customers.
+
+    Attributes
+    ----------
+    customers : int
+    top : float
+        The share of customers that is called the best, for example 0.20.
+    top_share : Estimate
+        Share of the amount that they bring.
+    gini : Estimate
+        0 when all bring the same, near 1 when one brings all.
+    replacement : Estimate
+        How many ordinary customers (the rest) bring together what one of the best brings on average; not
+        rounded.
+    half_from : float
+        The smallest share of customers that brings half of the amount.
+    zeroed : int
+        Customers whose amount was negative and was counted as zero.
+    curve : DataFrame
+        The Lorenz curve at 101 points: `customers_share` (poorest first), `amount_share`.
+    """
+
+    customers: int
+    top: float
+    top_share: Estimate
+    gini: Estimate
+    replacement: Estimate
+    half_from: float
+    zeroed: int
+    curve: pd.DataFrame
+
+    @property
+    def replacement_count(self) -> int:
+        """`replacement`, rounded up to whole customers."""
+        return math.ceil(self.replacement.value - 1e-9)
+
+
+def lorenz(amount: ArrayLike, shares: ArrayLike) -> Array:
+    """Share of the amount that the lowest `shares` of the customers bring, linear between customers.
+
+    Parameters
+    ----------
+    amount : array-like of shape (customers,), not negative, with a positive sum
+    shares : array-like of shape (m,), between 0 and 1
+
+    Returns
+    -------
+    array of shape (m,)
+    """
+    value = np.sort(np.asarray(amount, dtype=float))
+    cumulative = np.concatenate([[0.0], np.cumsum(value)])
+    return np.interp(shares, np.linspace(0.0, 1.0, len(cumulative)), cumulative / cumulative[-1])
+
+
+def gini(amount: ArrayLike) -> float:
+    """Gini coefficient: half the mean absolute difference, relative to the mean."""
+    value = np.sort(np.asarray(amount, dtype=float))
+    n = len(value)
+    rank = np.arange(1, n + 1)
+    return float((2.0 * rank - n - 1.0) @ value / (n * value.sum()))
+
+
+def concentration(amount: ArrayLike, top: float = 0.20, alpha: float = 0.05) -> Concentration:
+    """Measure how concentrated an amount is over customers.
+
+    Parameters
+    ----------
+    amount : array-like of shape (customers,)
+        Money; negative totals (more returned than bought) count as zero and are counted.
+    top : float
+        The share of customers called the best.
+    alpha : float
+        1 − the level of the intervals.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two customers, an amount missing, no positive amount, or `top` outside (0, 1).
+    """
+    given = np.asarray(amount, dtype=float)
+    if len(given) < 2 or not np.isfinite(given).all():
+        raise ValueError("concentration: needs at least two customers, each with an amount")
+    if not 0.0 < top < 1.0:
+        raise ValueError(f"concentration: top must lie between 0 and 1, not {top:g}")
+    value = np.sort(np.maximum(given, 0.0))
+    if value[-1] <= 0.0:
+        raise ValueError("concentration: no customer brought anything")
+    z = float(stats.norm.ppf(1 - alpha / 2))
+    share = 1.0 - float(lorenz(value, 1.0 - top))
+    top_share = _on_logit(share, _top_share_error(value, top), z)
+    coefficient = gini(value)
+    points = np.linspace(0.0, 1.0, 101)
+    curve = lorenz(value, points)
+    heads = np.linspace(0.0, 1.0, len(value) + 1)
+    descending = np.concatenate([[0.0], np.cumsum(value[::-1])]) / value.sum()
+    return Concentration(
+        customers=len(value),
+        top=top,
+        top_share=top_share,
+        gini=_on_logit(coefficient, _gini_error(value, coefficient), z),
+        replacement=_replacement(top_share, top),
+        half_from=float(np.interp(0.5, descending, heads)),
+        zeroed=int((given < 0).sum()),
+        curve=pd.DataFrame({"customers_share": points, "amount_share": curve}),
+    )
+
+
+def _replacement(top_share: Estimate, top: float) -> Estimate:
+    """The count is a rising function of the top share, so its interval is the share's, carried over."""
+
+    def ratio(share: float | None) -> float | None:
+        return None if share is None else (share / top) / ((1.0 - share) / (1.0 - top)) if share < 1.0 else math.inf
+
+    if top_share.value >= 1.0:
+        return Estimate(math.inf, reason="the ordinary customers brought nothing")
+    return Estimate(ratio(top_share.value), ratio(top_share.low), ratio(top_share.high), top_share.reason)
+
+
+def _top_share_error(value: Array, top: float) -> float:
+    mean = value.mean()
+    below = 1.0 - top
+    cut = value[min(int(np.ceil(below * len(value))) - 1, len(value) - 1)]
+    ordinate = float(lorenz(value, below))
+    influence = (np.minimum(value - cut, 0.0) + below * cut - ordinate * value) / mean
+    return float(influence.std() / np.sqrt(len(value)))
+
+
+def _gini_error(value: Array, coefficient: float) -> float:
+    n, mean = len(value), value.mean()
+    cumulative = np.cumsum(value)
+    rank = np.arange(1, n + 1)
+    mean_distance = (2.0 * rank - n) * value / n + (cumulative[-1] - 2.0 * cumulative) / n
+    influence = mean_distance / mean - coefficient * value / mean
+    return float(influence.std() / np.sqrt(n))
+
+
+def _on_logit(share: float, error: float, z: float) -> Estimate:
+    if not 0.0 < share < 1.0 or error == 0.0:
+        return Estimate(share, reason="customers do not differ enough to show how it varies")
+    centre, half = np.log(share / (1.0 - share)), z * error / (share * (1.0 - share))
+    low, high = (1.0 / (1.0 + np.exp(-end)) for end in (centre - half, centre + half))
+    return Estimate(share, float(low), float(high))

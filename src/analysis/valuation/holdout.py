@@ -1,0 +1,230 @@
+"""The holdout: let every forecast see the past up to a day, and hold it against what came after.
+
+Purchase models stand beside plain heuristics that need no model: "the same rate as before" and "the same count as
+in the last stretch of the same length". The winner is the forecast with the smallest root mean squared error
+over customers, whichever it is: squared error is smallest for a forecast of the mean, which is what adds up to the
+base's total, whereas absolute error rewards forecasting zero for everyone who buys rarely. Both are shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.valuation.models import FittedModels, fit_models
+from analysis.valuation.purchases import Array
+from analysis.valuation.summary import DAYS_PER_WEEK
+
+SAME_RATE = "same rate"
+LAST_PERIOD = "last period"
+HEURISTICS = (SAME_RATE, LAST_PERIOD)
+_ENDS = ("difference", "low", "high")
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """What a holdout found.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The split, one row a customer, with one column `forecast: <name>` a forecast.
+    models : FittedModels
+        Fitted on the calibration period alone.
+    scores : DataFrame
+        One row a forecast: `forecast`, `kind` ("model" or "heuristic"), `mae`, `rmse`, `total`, `total_error`
+        (share of the actual total), `spend_mae`, `best`; smallest RMSE first.
+    best : str
+        The forecast with the smallest RMSE.
+    comparison : DataFrame
+        One row a model against the best heuristic: `model`, `heuristic`, `rmse_difference` (model less heuristic,
+        occasions a customer) with `rmse_low`, `rmse_high`, and the same for `mae` (bootstrap over customers, 95 %).
+    actual : int
+        Occasions in the holdout.
+    weeks : float
+    """
+
+    frame: pd.DataFrame
+    models: FittedModels
+    scores: pd.DataFrame
+    best: str
+    comparison: pd.DataFrame
+    actual: int
+    weeks: float
+
+    @property
+    def best_kind(self) -> str:
+        """ "model" or "heuristic"."""
+        return str(self.scores.set_index("forecast").loc[self.best, "kind"])
+
+    @property
+    def best_model(self) -> str | None:
+        """The purchase model with the smallest RMSE, if any could be fitted."""
+        names = self.scores.loc[self.scores["kind"] == "model", "forecast"]
+        return None if names.empty else str(names.iloc[0])
+
+    @property
+    def best_heuristic(self) -> str:
+        """The heuristic with the smallest RMSE."""
+        return str(self.scores.loc[self.scores["kind"] == "heuristic", "forecast"].iloc[0])
+
+    def forecast(self, name: str) -> Array:
+        """Forecast occasions a customer, shape (customers,)."""
+        return self.frame[f"forecast: {name}"].to_numpy()
+
+
+def same_rate(frequency: Array, T: Array, horizon: float, entry: str, window: float) -> Array:  # noqa: N803
+    """Occasions in the next `horizon` at the customer's rate so far.
+
+    Parameters
+    ----------
+    frequency, T : arrays of shape (customers,)
+    horizon : float
+        In the unit of T.
+    entry : str
+        "left_truncated": customers were there before, so the rate is all occasions over the whole `window`;
+        otherwise repeat occasions over the customer's own age (0 for a customer of age 0).
+    window : float
+        Length of the observed period, in the unit of T.
+    """
+    if entry == "left_truncated":
+        return (frequency + 1.0) / window * horizon
+    return np.where(T > 0, frequency / np.where(T > 0, T, 1.0), 0.0) * horizon
+
+
+def evaluate_holdout(
+    split: pd.DataFrame,
+    window_days: float,
+    entry: str = "first_purchase",
+    seed: int = 1,
+    replications: int = 1000,
+) -> Holdout:
+    """Fit on the calibration, forecast the holdout, and score every forecast.
+
+    Parameters
+    ----------
+    split : DataFrame
+        From :func:`analysis.valuation.calibration_holdout`.
+    window_days : float
+        Days from the start of observation to the end of the calibration.
+    entry : str
+        The study's clock: "first_purchase", "registration" or "left_truncated".
+    seed : int
+    replications : int
+        Bootstrap samples of customers.
+
+    Raises
+    ------
+    ValueError
+        When the calibration is shorter than the holdout.
+    """
+    days = float(split.attrs["holdout_days"])
+    if window_days < days:
+        raise ValueError(
+            f"holdout: {days:g} days are held out and only {window_days:g} are left to learn from; shorten the holdout"
+        )
+    models = fit_models(split)
+    frequency, age = split["frequency"].to_numpy(float), split["T"].to_numpy(float)
+    recent = "recent_frequency" if entry == "left_truncated" else "recent_repeats"
+    forecasts: dict[str, Array] = {
+        name: results.expected_purchases(
+            days / DAYS_PER_WEEK, frequency, split["recency"] / DAYS_PER_WEEK, age / DAYS_PER_WEEK
+        )
+        for name, results in models.purchases.items()
+    }
+    forecasts[SAME_RATE] = same_rate(frequency, age, days, entry, window_days)
+    forecasts[LAST_PERIOD] = split[recent].to_numpy(float)
+    frame = split.assign(**{f"forecast: {name}": value for name, value in forecasts.items()})
+    actual = split["holdout_frequency"].to_numpy(float)
+    spend = expected_spend(models, split)
+    errors = pd.DataFrame({name: value - actual for name, value in forecasts.items()})
+    scores = pd.DataFrame(
+        {
+            "forecast": name,
+            "kind": "heuristic" if name in HEURISTICS else "model",
+            "mae": errors[name].abs().mean(),
+            "rmse": np.sqrt((errors[name] ** 2).mean()),
+            "total": value.sum(),
+            "total_error": value.sum() / actual.sum() - 1.0 if actual.sum() else np.nan,
+            "spend_mae": np.abs(
+                (split["recent_spend"] if name == LAST_PERIOD else value * spend) - split["holdout_spend"]
+            ).mean(),
+        }
+        for name, value in forecasts.items()
+    ).sort_values("rmse", ignore_index=True, kind="stable")
+    best = str(scores["forecast"].iloc[0])
+    scores["best"] = scores["forecast"] == best
+    heuristic = str(scores.loc[scores["kind"] == "heuristic", "forecast"].iloc[0])
+    comparison = _compare(errors, list(models.purchases), heuristic, seed, replications)
+    return Holdout(frame, models, scores, best, comparison, int(actual.sum()), days / DAYS_PER_WEEK)
+
+
+def expected_spend(models: FittedModels, summary: pd.DataFrame) -> Array:
+    """Expected spend an occasion, shape (customers,): the spend model's, or where there is none the mean of all.
+
+    Without a spend model each customer gets the base's mean over repeat occasions: no claim about a single one.
+    """
+    if models.spend is not None:
+        return models.spend.expected_spend(summary["frequency"], summary["monetary_value"])
+    return np.full(len(summary), mean_spend(summary))
+
+
+def mean_spend(summary: pd.DataFrame) -> float:
+    """Mean spend a repeat occasion over the whole base, money; NaN where nobody came back."""
+    repeats = summary["frequency"].sum()
+    return float((summary["frequency"] * summary["monetary_value"]).sum() / repeats) if repeats else float("nan")
+
+
+def by_frequency(holdout: Holdout, top: int = 7) -> pd.DataFrame:
+    """Mean occasions in the holdout by repeat purchases before it, actual and forecast.
+
+    Parameters
+    ----------
+    holdout : Holdout
+    top : int
+        Where most customers have at most `top` repeats the groups are 0, 1, …, `top` and more; otherwise they are
+        fifths of the customers.
+
+    Returns
+    -------
+    DataFrame
+        `group` (text such as "3" or "12–18"), `customers`, `actual`, and one column a forecast; lowest
+        first.
+    """
+    frame = holdout.frame
+    frequency = frame["frequency"].to_numpy()
+    if np.quantile(frequency, 0.75) <= top:
+        group = np.minimum(frequency, top)
+    else:
+        edges = np.unique(np.quantile(frequency, np.linspace(0, 1, 8)[1:-1], method="inverted_cdf"))
+        group = np.searchsorted(edges, frequency, side="left")
+    columns = {f"forecast: {name}": name for name in holdout.scores["forecast"]}
+    grouped = frame.assign(group=group).groupby("group")
+    table = grouped[["holdout_frequency", *columns]].mean().rename(columns=columns | {"holdout_frequency": "actual"})
+    low, high = grouped["frequency"].min(), grouped["frequency"].max()
+    table.insert(0, "customers", grouped.size())
+    labels = [str(a) if a == b else f"{a}–{b}" for a, b in zip(low, high, strict=True)]
+    return table.reset_index(drop=True).assign(group=labels)[["group", *table.columns]]
+
+
+def _compare(
+    errors: pd.DataFrame, models: list[str], heuristic: str, seed: int, replications: int
+) -> pd.DataFrame:
+    n = len(errors)
+    if not models or n < 2:
+        return pd.DataFrame(columns=["model", "heuristic", *(f"{m}_{c}" for m in ("rmse", "mae") for c in _ENDS)])
+    values = errors[[*models, heuristic]].to_numpy()
+    parts = np.hstack([values**2, np.abs(values)])
+    rng = np.random.default_rng(seed)
+    # a bootstrap sample is a multinomial count of the rows, so no sample is ever materialised
+    samples = np.array([rng.multinomial(n, np.full(n, 1.0 / n)) @ parts / n for _ in range(replications)])
+    samples = np.vstack([parts.mean(axis=0), samples])
+    split = values.shape[1]
+    table: dict[str, object] = {"model": models, "heuristic": heuristic}
+    for name, measure in (("rmse", np.sqrt(samples[:, :split])), ("mae", samples[:, split:])):
+        difference = measure[:, :-1] - measure[:, -1:]
+        low, high = np.quantile(difference[1:], [0.025, 0.975], axis=0)
+        table |= dict(zip([f"{name}_{c}" for c in _ENDS], (difference[0], low, high), strict=True))
+    return pd.DataFrame(table)

@@ -1,0 +1,19 @@
+"""What the valuation notebook lets its reader change, with types and limits."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Parameters(BaseModel):
+    """Parameters of `02_customer_valuation`; an unknown or ill-typed one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    study: str = "sample"
+    horizon_weeks: int = Field(52, ge=1, le=520)
+    holdout_weeks: int = Field(13, ge=1, le=260)
+    top_share: float = Field(0.20, gt=0.0, lt=1.0)
+    bins: int = Field(5, ge=2, le=5)
+    draws: int = Field(400, ge=100, le=10_000)
+    seed: int = Field(1, ge=0)

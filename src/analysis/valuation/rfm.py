@@ -1,0 +1,193 @@
+"""RFM scores by stated rules: recency, frequency and money, each from 1 (worst) to 5 (best).
+
+The rules: count customers per distinct value; the k-th edge is the lowest value whose cumulative share of
+customers reaches k/5; equal values get equal scores; a score that no customer can reach is reported as empty.
+R is days since the last purchase and is turned round, so that 5 is the most recent buyer; F is the number
+of repeat occasions; M is total net spend. The product multiplies the three scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ibis
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+MEASURES = {"r_score": "recency_days", "f_score": "frequency", "m_score": "spend"}
+BEST_IS_LOW = ("r_score",)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Where one measure is cut.
+
+    Attributes
+    ----------
+    values : array of shape (bins − 1,)
+        Upper edge of each group but the last, in the measure's unit; repeated where ties leave a group empty.
+    cuts : array of shape (bins − 1,)
+        Half-way between each edge and the next larger value that occurs, so that a comparison cannot hang on the last bit.
+    lowest, highest : float
+    counts : array of shape (bins,)
+        Customers in each group, from the lowest values up.
+    """
+
+    values: NDArray[np.float64]
+    cuts: NDArray[np.float64]
+    lowest: float
+    highest: float
+    counts: NDArray[np.int64]
+
+    def group(self, values: ArrayLike) -> NDArray[np.int64]:
+        """Group of each value, 0 for the lowest, shape of `values`."""
+        return np.searchsorted(self.cuts, np.asarray(values, dtype=float), side="left").astype(np.int64)
+
+
+def edges_from_counts(values: ArrayLike, counts: ArrayLike, bins: int = 5) -> Edges:
+    """Edges from how many customers have each distinct value.
+
+    Parameters
+    ----------
+    values : array-like of shape (m,)
+        Distinct values, any order.
+    counts : array-like of shape (m,)
+        Customers with each.
+    bins : int
+        Number of groups.
+
+    Raises
+    ------
+    ValueError
+        No customer, or a value that is missing.
+    """
+    value = np.asarray(values, dtype=float)
+    count = np.asarray(counts, dtype=np.int64)
+    if len(value) == 0 or count.sum() == 0:
+        raise ValueError("RFM: no customer to score")
+    if not np.isfinite(value).all():
+        raise ValueError("RFM: a value is missing; every customer needs recency, frequency and spend")
+    order = np.argsort(value)
+    value, count = value[order], count[order]
+    reached = np.cumsum(count)
+    # whole numbers on both sides: bins × cumulative count against k × customers, so 20 % is exactly 20 %
+    at = np.searchsorted(bins * reached, np.arange(1, bins) * int(reached[-1]), side="left")
+    following = np.minimum(at + 1, len(value) - 1)
+    cuts = np.where(at + 1 < len(value), (value[at] + value[following]) / 2.0, np.inf)
+    group = np.searchsorted(cuts, value, side="left")
+    return Edges(
+        values=value[at],
+        cuts=cuts,
+        lowest=float(value[0]),
+        highest=float(value[-1]),
+        counts=np.bincount(group, weights=count, minlength=bins).astype(np.int64),
+    )
+
+
+def score(values: ArrayLike, bins: int = 5, best_is_low: bool = False) -> NDArray[np.int64]:
+    """Scores from 1 (worst) to `bins` (best), shape of `values`; equal values get equal scores.
+
+    Parameters
+    ----------
+    values : array-like of shape (customers,)
+    bins : int
+    best_is_low : bool
+        True for days since the last purchase.
+    """
+    distinct, counts = np.unique(np.asarray(values, dtype=float), return_counts=True)
+    group = edges_from_counts(distinct, counts, bins).group(values)
+    return bins - group if best_is_low else group + 1
+
+
+def rfm_edges(summary: ibis.Table | pd.DataFrame, bins: int = 5) -> dict[str, Edges]:
+    """Edges of the three measures, by score name; on an engine only distinct values are fetched."""
+    return {name: edges_from_counts(*_value_counts(summary, column), bins) for name, column in MEASURES.items()}
+
+
+def add_rfm_scores(summary: ibis.Table, edges: dict[str, Edges], bins: int = 5) -> ibis.Table:
+    """Add `r_score`, `f_score`, `m_score` and their product `rfm_product`, on the engine.
+
+    Parameters
+    ----------
+    summary : ibis.Table
+        One row a customer with `recency_days`, `frequency` and `spend`.
+    edges : dict of Edges
+        From :func:`rfm_edges` of the same table.
+    """
+    scores = {}
+    for name, column in MEASURES.items():
+        group = ibis.literal(0, type="int64")
+        for cut in edges[name].cuts[np.isfinite(edges[name].cuts)]:
+            group = group + (summary[column] > ibis.literal(float(cut), type="float64")).cast("int64")
+        scores[name] = bins - group if name in BEST_IS_LOW else group + 1
+    scored = summary.mutate(**scores)
+    return scored.mutate(rfm_product=scored.r_score * scored.f_score * scored.m_score)
+
+
+def edges_table(edges: dict[str, Edges]) -> pd.DataFrame:
+    """One row a measure and score, best first: `measure`, `score`, `above`, `up_to`, `customers`.
+
+    The group of lowest values has no `above`; a row whose `customers` is 0 has neither: ties left it empty.
+    """
+    rows = []
+    for name, edge in edges.items():
+        bins = len(edge.counts)
+        uppers = [*edge.values, edge.highest]
+        for group in range(bins):
+            empty = edge.counts[group] == 0
+            rows.append(
+                {
+                    "measure": MEASURES[name],
+                    "score": bins - group if name in BEST_IS_LOW else group + 1,
+                    "above": np.nan if empty or group == 0 else edge.values[group - 1],
+                    "up_to": np.nan if empty else uppers[group],
+                    "customers": int(edge.counts[group]),
+                }
+            )
+    frame = pd.DataFrame(rows)
+    return frame.sort_values(["measure", "score"], ascending=[True, False], ignore_index=True)
+
+
+def empty_scores(edges: dict[str, Edges]) -> list[str]:
+    """Scores that nobody has, as plain text such as "F 2", worst first."""
+    found = []
+    for name, edge in edges.items():
+        bins = len(edge.counts)
+        found += [
+            f"{name[0].upper()} {bins - group if name in BEST_IS_LOW else group + 1}"
+            for group in np.flatnonzero(edge.counts == 0)
+        ]
+    return sorted(found)
+
+
+def rfm_grid(scored: pd.DataFrame, small_group: int = 1) -> pd.DataFrame:
+    """Customers, mean spend and share of sales by recency and frequency score.
+
+    Parameters
+    ----------
+    scored : DataFrame with `r_score`, `f_score`, `spend`
+    small_group : int
+        Groups of fewer customers have their money hidden (null).
+
+    Returns
+    -------
+    DataFrame
+        `r_score`, `f_score`, `customers`, `mean_spend`, `sales_share`.
+    """
+    grid = (
+        scored.groupby(["r_score", "f_score"], as_index=False)
+        .agg(customers=("spend", "size"), mean_spend=("spend", "mean"), sales=("spend", "sum"))
+        .sort_values(["r_score", "f_score"], ascending=False, ignore_index=True)
+    )
+    total = scored["spend"].sum()
+    grid["sales_share"] = grid.pop("sales") / total if total else np.nan
+    grid.loc[grid["customers"] < small_group, ["mean_spend", "sales_share"]] = np.nan
+    return grid
+
+
+def _value_counts(summary: ibis.Table | pd.DataFrame, column: str) -> tuple[ArrayLike, ArrayLike]:
+    if isinstance(summary, pd.DataFrame):
+        return np.unique(summary[column].to_numpy(dtype=float), return_counts=True)
+    counts = summary.group_by(column).aggregate(customers=summary.count()).to_pyarrow()
+    return counts[column].to_numpy().astype(float), counts["customers"].to_numpy()

@@ -1,0 +1,178 @@
+"""The customer summary: what an occasion is, the clock, returns, margin, and the split at a day."""
+
+import datetime as dt
+from decimal import Decimal
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.valuation import (
+    calibration_holdout,
+    customer_summary,
+    purchase_days,
+    recent_activity,
+    without_purchase,
+)
+
+END = dt.date(2024, 3, 31)
+
+
+def order_lines(rows):
+    """Rows of (customer, day of the year 2024, amount[, order, cost]) as an Ibis table."""
+    full = [(*row, f"{row[0]}-{row[1]}", None)[:5] if len(row) == 3 else row for row in rows]
+    money = pa.decimal128(18, 4)
+    schema = pa.schema(
+        [
+            ("customer_id", pa.string()),
+            ("order_date", pa.date32()),
+            ("net_amount", money),
+            ("order_id", pa.string()),
+            ("cost", money),
+            ("is_return", pa.bool_()),
+        ]
+    )
+    data = [
+        {
+            "customer_id": customer,
+            "order_date": dt.date(2024, 1, 1) + dt.timedelta(days=day),
+            "net_amount": Decimal(str(amount)),
+            "order_id": order,
+            "cost": None if cost is None else Decimal(str(cost)),
+            "is_return": amount < 0,
+        }
+        for customer, day, amount, order, cost in full
+    ]
+    return ibis.memtable(pa.Table.from_pylist(data, schema=schema))
+
+
+def frame_of(table):
+    return table.to_pyarrow().to_pandas()
+
+
+def summary_of(rows, **options):
+    frame = frame_of(customer_summary(order_lines(rows), END, **options))
+    return frame.set_index("customer_id").sort_index()
+
+
+def test_one_customer_by_hand():
+    row = summary_of([("a", 0, 10), ("a", 10, 20), ("a", 10, 5, "second", None), ("a", 30, 50)]).loc["a"]
+    assert row["frequency"] == 2 and row["recency"] == 30 and row["T"] == 90
+    assert row["monetary_value"] == 37.5
+    assert row["recency_days"] == 60 and row["orders"] == 4 and row["spend"] == 85
+
+
+def test_an_occasion_is_a_day_with_positive_net_spend():
+    rows = [("a", 0, 10), ("a", 5, 20), ("a", 5, -20), ("a", 9, 0), ("a", 20, 7), ("a", 30, -3)]
+    row = summary_of(rows).loc["a"]
+    assert (row["frequency"], row["recency"], row["monetary_value"]) == (1, 20, 7)
+    assert row["spend"] == 14
+
+
+def test_a_one_time_buyer():
+    row = summary_of([("a", 60, 12)]).loc["a"]
+    assert (row["frequency"], row["recency"], row["T"], row["monetary_value"]) == (0, 0, 30, 0)
+
+
+def test_customers_who_never_bought_on_balance_are_left_out_and_counted():
+    lines = order_lines([("a", 0, 10), ("b", 0, 5), ("b", 0, -5), ("c", 3, -2)])
+    assert frame_of(customer_summary(lines, END))["customer_id"].tolist() == ["a"]
+    assert without_purchase(lines, END) == {"customers": 2, "spend": -2.0}
+    assert without_purchase(order_lines([("a", 0, 10)]), END) == {"customers": 0, "spend": 0.0}
+
+
+def test_nothing_after_the_last_day_counts():
+    row = summary_of([("a", 0, 10), ("a", 200, 99), ("b", 200, 1)])
+    assert row.index.tolist() == ["a"] and row.loc["a", "spend"] == 10
+
+
+def test_margin_from_cost_from_rate_or_unknown():
+    rows = [("a", 0, 10, "1", 6), ("a", 5, -10, "2", 6), ("b", 0, 10, "3", None), ("b", 1, 10, "4", 7)]
+    by_cost = summary_of(rows)["margin"]
+    assert by_cost["a"] == 0.0 and np.isnan(by_cost["b"])
+    by_both = summary_of(rows, margin_rate=0.3)["margin"]
+    assert by_both["a"] == 0.0 and by_both["b"] == pytest.approx(6.0)
+
+
+def test_a_table_without_costs_takes_the_rate_or_stays_unknown():
+    lines = order_lines([("a", 0, 10), ("a", 4, 2.55)]).drop("cost")
+    assert frame_of(customer_summary(lines, END, 0.3))["margin"].tolist() == [3.765]
+    assert frame_of(customer_summary(lines, END))["margin"].isna().all()
+
+
+def test_money_is_summed_as_decimals():
+    row = summary_of([("a", day, 0.1) for day in range(30)], margin_rate=0.5).loc["a"]
+    assert row["spend"] == 3.0 and row["margin"] == 1.5
+
+
+lines_strategy = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 120), st.decimals(-50, 50, places=2)), min_size=1, max_size=40
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=lines_strategy, seed=st.integers(0, 5))
+def test_the_summary_agrees_with_a_plain_recount_in_any_order(rows, seed):
+    shuffled = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+    found = summary_of(shuffled)
+    counted = {}
+    for customer in sorted({row[0] for row in rows}):
+        days = {}
+        for _, day, amount in (row for row in rows if row[0] == customer and row[1] <= 90):
+            days[day] = days.get(day, 0) + amount
+        bought = sorted(day for day, amount in days.items() if amount > 0)
+        if bought:
+            repeat = [days[day] for day in bought[1:]]
+            mean = float(sum(repeat)) / len(repeat) if repeat else 0.0
+            counted[customer] = (len(bought) - 1, bought[-1] - bought[0], 90 - bought[0], mean, float(sum(days.values())))
+    assert found.index.tolist() == list(counted)
+    for customer, expected in counted.items():
+        row = found.loc[customer, ["frequency", "recency", "T", "monetary_value", "spend"]]
+        assert row.to_list() == pytest.approx(list(expected))
+
+
+def test_the_split_shows_a_model_the_past_only():
+    rows = [("a", 0, 10), ("a", 40, 20), ("a", 55, 30), ("a", 70, 40), ("b", 55, 5), ("c", 75, 9)]
+    frame = calibration_holdout(order_lines(rows), dt.date(2024, 3, 1), END).set_index("customer_id")
+    assert frame.index.tolist() == ["a", "b"] and frame.attrs["holdout_days"] == 30
+    a, b = frame.loc["a"], frame.loc["b"]
+    assert (a["frequency"], a["recency"], a["T"], a["monetary_value"]) == (2, 55, 60, 25)
+    assert (a["recent_frequency"], a["recent_repeats"], a["recent_spend"]) == (2, 2, 50)
+    assert (a["holdout_frequency"], a["holdout_spend"]) == (1, 40)
+    assert (b["frequency"], b["recent_frequency"], b["recent_repeats"], b["holdout_frequency"]) == (0, 1, 0, 0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=lines_strategy)
+def test_calibration_and_holdout_make_up_the_whole(rows):
+    lines = order_lines([*rows, ("z", 0, 1)])
+    frame = calibration_holdout(lines, dt.date(2024, 2, 15), END).set_index("customer_id")
+    whole = frame_of(customer_summary(lines, END)).set_index("customer_id")["frequency"]
+    assert (frame["frequency"] + frame["holdout_frequency"] == whole.reindex(frame.index)).all()
+    assert (frame["recency"] <= frame["T"]).all()
+
+
+def test_a_split_that_holds_nothing_out_is_refused():
+    lines = order_lines([("a", 80, 10)])
+    with pytest.raises(ValueError, match="is not before observed_to"):
+        calibration_holdout(lines, END, END)
+    with pytest.raises(ValueError, match="nobody bought on or before"):
+        calibration_holdout(lines, dt.date(2024, 2, 1), END)
+
+
+def test_recent_activity_counts_the_last_days():
+    lines = order_lines([("a", 0, 10), ("a", 85, 1), ("a", 90, 1), ("b", 88, 4), ("c", 1, 3)])
+    frame = recent_activity(lines, END, 7)
+    assert frame.to_dict("list") == {
+        "customer_id": ["a", "b"],
+        "recent_frequency": [2, 1],
+        "recent_repeats": [2, 0],
+    }
+
+
+def test_purchase_days_hold_one_row_a_day():
+    days = frame_of(purchase_days(order_lines([("a", 1, 2), ("a", 1, 3), ("a", 2, -1)])))
+    assert len(days) == 1 and days["spend"].astype(float).tolist() == [5.0]
