@@ -121,14 +121,21 @@ def _failed_cell(output: Path) -> str:
     return "?"
 
 
-def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Remove what differs between equal runs: times, counts of executions, the marks of the tools; outputs stay."""
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": KERNEL},
-            "language_info": {"name": "python"},
-        }
-    )
+def normalise(notebook: nbformat.NotebookNode, made_from: str | None = None) -> nbformat.NotebookNode:
+    """Remove what differs between equal runs: times, counts of executions, the marks of the tools; outputs stay.
+
+    Parameters
+    ----------
+    made_from : what :func:`analysis.keys.freshness` said when the outputs were made; kept if it is not given.
+    """
+    metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": KERNEL},
+        "language_info": {"name": "python"},
+    }
+    made_from = made_from or notebook.metadata.get("rapport", {}).get("made_from")
+    if made_from:
+        metadata["rapport"] = {"made_from": made_from}
+    notebook.metadata = nbformat.from_dict(metadata)
     count = 0
     for cell in notebook.cells:
         tags = [tag for tag in cell.metadata.get("tags", []) if not tag.startswith("papermill")]
@@ -142,8 +149,8 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def normalise_file(path: Path) -> None:
-    store.write_text(path, nbformat.writes(normalise(nbformat.read(path, as_version=4))) + "\n")
+def normalise_file(path: Path, made_from: str | None = None) -> None:
+    store.write_text(path, nbformat.writes(normalise(nbformat.read(path, as_version=4), made_from)) + "\n")
 
 
 def plain_run(step: str, study: str) -> Path:

@@ -55,6 +55,11 @@ def key_parts(spec: StepSpec, study: Study, inputs: dict[str, str]) -> dict[str,
     return parts
 
 
+def freshness(step: str) -> str:
+    """What the outputs of a committed notebook were made from: its cells and the code and sentences that they reach."""
+    return _digest([cell_sources(step), _code_digest(STEPS[step])])
+
+
 def data_digest(study: Study) -> str:
     """A hash of the content of every source that the study's tables are made from."""
     return _digest({n: sources.fingerprint(study.sources[n], study.name) for n in sources.needed(study, study.tables)})

@@ -178,7 +178,7 @@ class Reporter:
 
 def reports(names: list[str], jobs: int) -> int:
     """Run the studies, side by side where there are several, and assemble the site from what succeeded."""
-    names = names or default_studies()
+    names = names or studies.defaults()
     for name in names:
         check_files(studies.load(name))  # a typo in the last study should not cost the time of the first
     failed = []
@@ -193,11 +193,6 @@ def reports(names: list[str], jobs: int) -> int:
     if failed:
         _console.print(escape(f"failed: {', '.join(failed)}; their last good reports stand"))
     return 1 if failed else 0
-
-
-def default_studies() -> list[str]:
-    lines = (paths.studies() / "default.txt").read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _in_own_process(name: str, report: Reporter) -> str | None:
@@ -272,7 +267,7 @@ def notebooks() -> int:
                         plain_run(before, name)
                 report.step(name, step, "running")
                 output = plain_run(step, name)
-                normalise_file(output)
+                normalise_file(output, keys.freshness(step))
                 shutil.copyfile(output, keys.notebook_path(step))
                 report.step(name, step, "done")
     return 0

@@ -425,6 +425,13 @@ def names() -> list[str]:
     return sorted(p.parent.name for p in paths.studies().glob("*/study.yaml") if STUDY_NAME.fullmatch(p.parent.name))
 
 
+def defaults() -> list[str]:
+    """The studies that ``make reports`` runs when none is named: one a line in ``studies/default.txt``."""
+    path = paths.studies() / "default.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
 def load(name: str) -> Study:
     """Load and validate ``studies/<name>/study.yaml``.
 

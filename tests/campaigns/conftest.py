@@ -18,7 +18,9 @@ def order_lines(rows):
     table = ibis.memtable(
         frame, schema={"customer_id": "string", "order_date": "date", "net_amount": "float64", "order_id": "string"}
     )
-    return table.mutate(net_amount=table.net_amount.cast("decimal(18, 4)"), discount=ibis.literal(0).cast("decimal(18, 4)"))
+    return table.mutate(
+        net_amount=table.net_amount.cast("decimal(18, 4)"), discount=ibis.literal(0).cast("decimal(18, 4)")
+    )
 
 
 def contact_table(rows):
@@ -40,7 +42,9 @@ def simulate(design, effect, customers=400, seed=1, targeting=1.0, reacts_to_las
     level = rng.gamma(4, 5, customers)
     hidden = rng.normal(size=customers)
     days = np.arange(0, 366, 7)
-    amount = np.maximum(0.5, rng.normal(level[:, None] + 5 * reacts_to_last_month * hidden[:, None], 3, (customers, len(days))))
+    amount = np.maximum(
+        0.5, rng.normal(level[:, None] + 5 * reacts_to_last_month * hidden[:, None], 3, (customers, len(days)))
+    )
     lines = [
         (f"c{i:04}", FROM + dt.timedelta(days=int(days[j] + rng.integers(0, 7))), amount[i, j])
         for i in range(customers)
@@ -54,9 +58,18 @@ def simulate(design, effect, customers=400, seed=1, targeting=1.0, reacts_to_las
         treated = rng.random(customers) < 1 / (1 + np.exp(-targeting * driver))
     lines += [(f"c{i:04}", start + dt.timedelta(days=3), effect) for i in np.flatnonzero(treated) if effect > 0]
     arms = ("mail", "control") if design == "randomised" else ("targeted", "untargeted")
-    contacts = [("summer", f"c{i:04}", arms[0] if treated[i] else arms[1], bool(treated[i] and i % 3 == 0)) for i in range(customers)]
+    contacts = [
+        ("summer", f"c{i:04}", arms[0] if treated[i] else arms[1], bool(treated[i] and i % 3 == 0))
+        for i in range(customers)
+    ]
     campaigns = pd.DataFrame(
-        {"campaign_id": ["summer"], "name": ["Summer"], "starts_on": [start], "ends_on": [dt.date(2024, 8, 28)], "design": [design]}
+        {
+            "campaign_id": ["summer"],
+            "name": ["Summer"],
+            "starts_on": [start],
+            "ends_on": [dt.date(2024, 8, 28)],
+            "design": [design],
+        }
     )
     return campaigns, order_lines(lines), contact_table(contacts)
 

@@ -10,10 +10,12 @@ from scipy import stats
 from analysis.campaigns import design, response
 
 
-
 def test_sample_ratio_is_the_joint_chi_square():
     found = design.sample_ratio({"a": 480, "b": 520, "control": 1000}, {"a": 0.25, "b": 0.25, "control": 0.5})
-    assert (found.statistic, found.p_value) == (pytest.approx(1.6), pytest.approx(stats.chisquare([480, 520, 1000], [500, 500, 1000]).pvalue))
+    assert (found.statistic, found.p_value) == (
+        pytest.approx(1.6),
+        pytest.approx(stats.chisquare([480, 520, 1000], [500, 500, 1000]).pvalue),
+    )
     assert not found.fails()
     assert design.sample_ratio({"a": 600, "control": 400}, {"a": 1, "control": 1}).fails()
 
@@ -32,7 +34,9 @@ def test_sample_ratio_rejects_as_often_as_it_says():
 
 
 def test_duplicates_and_sizes_are_counted_in_the_engine(company):
-    contacts = company.contact_table([("1", "a", "mail", None), ("1", "a", "control", None), ("1", "b", "mail", None), ("2", "a", "mail", None)])
+    contacts = company.contact_table(
+        [("1", "a", "mail", None), ("1", "a", "control", None), ("1", "b", "mail", None), ("2", "a", "mail", None)]
+    )
     assert design.in_two_arms(contacts) == 1
     assert design.arm_sizes(contacts)["customers"].tolist() == [1, 2, 1]
 
@@ -69,14 +73,22 @@ def test_wilson_holds_the_share_and_inverts_the_score_test(k, more, confidence):
 def test_wilson_covers():
     k = np.random.default_rng(1).binomial(200, 0.05, 4000)
     low, high = response.wilson_interval(k, 200)
-    assert abs(np.mean((low <= 0.05) & (0.05 <= high)) - stats.binom.cdf(17, 200, 0.05) + stats.binom.cdf(4, 200, 0.05)) < 0.02
+    assert (
+        abs(np.mean((low <= 0.05) & (high >= 0.05)) - stats.binom.cdf(17, 200, 0.05) + stats.binom.cdf(4, 200, 0.05))
+        < 0.02
+    )
 
 
 def test_rates_use_only_those_whose_answer_is_known(company):
     contacts = company.contact_table(
-        [("1", "a", "targeted", True), ("1", "b", "targeted", False), ("1", "c", "targeted", None), ("1", "d", "untargeted", True),
-         ("2", "a", "targeted", None)]
-    )  # fmt: skip
+        [
+            ("1", "a", "targeted", True),
+            ("1", "b", "targeted", False),
+            ("1", "c", "targeted", None),
+            ("1", "d", "untargeted", True),
+            ("2", "a", "targeted", None),
+        ]
+    )
     counts = response.response_counts(contacts)
     rates = response.response_rates(counts)
     assert rates[["campaign_id", "targeted", "count", "rate"]].to_numpy().tolist() == [["1", 3, 1, 0.5]]
@@ -85,7 +97,9 @@ def test_rates_use_only_those_whose_answer_is_known(company):
 
 
 def test_funnel_counts_the_untargeted_who_bought_all_the_same():
-    panel = pd.DataFrame({"treated": [1, 1, 1, 0, 0], "spend": [5.0, 0.0, 2.0, 3.0, 0.0], "redeemed": [True, False, None, None, None]})
+    panel = pd.DataFrame(
+        {"treated": [1, 1, 1, 0, 0], "spend": [5.0, 0.0, 2.0, 3.0, 0.0], "redeemed": [True, False, None, None, None]}
+    )
     found = response.funnel(panel).set_index("stage")["contacts"].to_dict()
     assert found == {"targeted": 3, "bought": 2, "redeemed": 1, "compared": 2, "compared_bought": 1}
     assert "redeemed" not in response.funnel(panel.assign(redeemed=None))["stage"].tolist()

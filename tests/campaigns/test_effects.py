@@ -38,7 +38,10 @@ def confounded(rng, n=600, effect=TRUE, extra=0.0, slope=1.2):
 def replicate(estimate, reps=200, seed=11, **kwargs):
     rng = np.random.default_rng(seed)
     rows = [estimate(*confounded(rng, **kwargs)) for _ in range(reps)]
-    values, covered = np.array([r.effect for r in rows]), np.array([r.interval()[0] <= TRUE <= r.interval()[1] for r in rows])
+    values, covered = (
+        np.array([r.effect for r in rows]),
+        np.array([r.interval()[0] <= TRUE <= r.interval()[1] for r in rows]),
+    )
     return values, covered
 
 
@@ -91,7 +94,9 @@ def test_a_test_of_nothing_rejects_as_often_as_it_says():
     p = []
     for _ in range(200):
         y, d, x = rng.exponential(size=300), rng.integers(0, 2, 300), rng.normal(size=(300, 2))
-        p.append([DifferenceInMeans(y, d).fit().pvalue, CUPED(y, d, x).fit().pvalue, DoublyRobustATT(y, d, x).fit().pvalue])
+        p.append(
+            [DifferenceInMeans(y, d).fit().pvalue, CUPED(y, d, x).fit().pvalue, DoublyRobustATT(y, d, x).fit().pvalue]
+        )
     share = (np.array(p) < 0.05).mean(axis=0)
     assert (np.abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 200)).all()
 
@@ -124,7 +129,9 @@ def test_agrees_with_statsmodels():
     ols = sm.OLS(y, sm.add_constant(np.column_stack([d, x]))).fit(cov_type="HC1")
     ours = RegressionAdjustment(y, d, x).fit()
     assert (ours.effect, ours.se) == (pytest.approx(ols.params[1]), pytest.approx(ols.bse[1]))
-    assert ours.diagnostics["t_classical"] == pytest.approx(sm.OLS(y, sm.add_constant(np.column_stack([d, x]))).fit().tvalues[1])
+    assert ours.diagnostics["t_classical"] == pytest.approx(
+        sm.OLS(y, sm.add_constant(np.column_stack([d, x]))).fit().tvalues[1]
+    )
     logit = sm.Logit(d, sm.add_constant(x)).fit(disp=0)
     np.testing.assert_allclose(fit_propensity(d, x).scores, logit.predict(), rtol=1e-6)
     two = sm.OLS(y, sm.add_constant(d)).fit(cov_type="HC2")

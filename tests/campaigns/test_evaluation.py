@@ -9,7 +9,6 @@ from analysis.campaigns.evaluation import Settings
 from analysis.campaigns.parameters import Parameters
 
 
-
 def run(company, kind, effect, settings=None, planned=None, **kwargs):
     settings = settings or Settings()
     campaigns, lines, contacts = company.simulate(kind, effect, **kwargs)
@@ -34,7 +33,9 @@ def test_observational_finds_the_planted_effect_that_naive_misses(company, metho
 def test_placebo_gives_away_targeting_on_something_unseen(company):
     _, pooled, *_ = run(company, "observational", 0.0, Settings(method="did", pre_periods=1), seed=4, customers=600)
     assert pooled.verdict == "cannot_tell"  # difference in differences is right here: nothing is found
-    campaigns, lines, contacts = company.simulate("observational", 0.0, seed=4, customers=600, reacts_to_last_month=True)
+    campaigns, lines, contacts = company.simulate(
+        "observational", 0.0, seed=4, customers=600, reacts_to_last_month=True
+    )
     spans = outcomes.windows(campaigns, company.FROM, company.TO)
     panel = outcomes.campaign_panel(lines, contacts, spans, 5)
     panel = panel.assign(spend_before_3=0.0, spend_before_4=0.0, spend_before_5=0.0, spend_before_2=0.0)
@@ -70,9 +71,13 @@ def test_a_failed_split_withdraws_the_claim(company):
 
 
 def test_a_campaign_without_effect_is_seldom_said_to_have_one(company):
-    verdicts = [run(company, kind, 0.0, seed=s, customers=150)[1].verdict for kind in ("randomised", "observational") for s in range(30)]
-    # 60 tests at 5 %: at most 3 + 4 standard errors.
-    assert sum(v != "cannot_tell" for v in verdicts) <= 9
+    verdicts = [
+        run(company, kind, 0.0, seed=s, customers=150)[1].verdict
+        for kind in ("randomised", "observational")
+        for s in range(12)
+    ]
+    # 24 tests at 5 %: at most 1.2 + 4 standard errors of 1.07.
+    assert sum(v != "cannot_tell" for v in verdicts) <= 5
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,14 @@ def test_tables_hold_every_campaign_and_method(company):
     table = evaluation.effects_table(found, Settings())
     assert table["p_adjusted"].tolist() == table["p_value"].tolist()  # one campaign: nothing to adjust for
     assert table.loc[0, "low"] < table.loc[0, "estimate"] < table.loc[0, "high"]
-    assert evaluation.credibility_table(pooled)["row"].tolist() == ["naive", "did", "ipw", "doubly_robust", "placebo", "beyond_placebo"]
+    assert evaluation.credibility_table(pooled)["row"].tolist() == [
+        "naive",
+        "did",
+        "ipw",
+        "doubly_robust",
+        "placebo",
+        "beyond_placebo",
+    ]
     history = evaluation.history_table(panel, spans, sizes, Settings(), [1, 2, 4, 9])
     assert history["periods"].tolist() == [1, 2, 4]
     balance = evaluation.balance_table(found)
@@ -125,7 +137,9 @@ def test_tables_hold_every_campaign_and_method(company):
 
 
 def test_same_input_same_numbers(company):
-    first, second = (evaluation.effects_table(run(company, "observational", 5.0, seed=7)[0], Settings()) for _ in range(2))
+    first, second = (
+        evaluation.effects_table(run(company, "observational", 5.0, seed=7)[0], Settings()) for _ in range(2)
+    )
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 

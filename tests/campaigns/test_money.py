@@ -31,11 +31,17 @@ def test_each_break_even_earns_nothing(value, se, margin, cost, discounts):
     case = CampaignProfit(effect(value, se), 100, margin, cost, discounts)
     ceiling = case.break_even_contact_cost().value
     if ceiling >= 0:
-        assert CampaignProfit(effect(value, se), 100, margin, ceiling, discounts).profit().value == pytest.approx(0, abs=1e-6)
-    assert CampaignProfit(effect(case.break_even_effect(), se), 100, margin, cost, discounts).profit().value == pytest.approx(0, abs=1e-6)
+        assert CampaignProfit(effect(value, se), 100, margin, ceiling, discounts).profit().value == pytest.approx(
+            0, abs=1e-6
+        )
+    assert CampaignProfit(
+        effect(case.break_even_effect(), se), 100, margin, cost, discounts
+    ).profit().value == pytest.approx(0, abs=1e-6)
     threshold = case.break_even_margin()
     if threshold is not None and threshold.value <= 1:
-        assert CampaignProfit(effect(value, se), 100, threshold.value, cost, discounts).profit().value == pytest.approx(0, abs=1e-6)
+        assert CampaignProfit(effect(value, se), 100, threshold.value, cost, discounts).profit().value == pytest.approx(
+            0, abs=1e-6
+        )
     assert case.profit().low <= case.profit().value <= case.profit().high
     assert (case.probability_of_profit() > 0.5) == (case.profit().value > 0) or abs(case.profit().value) < 1e-6
 
@@ -79,7 +85,9 @@ def test_line_and_scenarios_agree_with_the_profit():
     assert line.loc[0, "low"] * 500 == pytest.approx(row["low"])
 
 
-@pytest.mark.parametrize("wrong", [{"margin": 30}, {"margin": -0.1}, {"contacts": 0}, {"contact_cost": -1.0}, {"discounts": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"margin": 30}, {"margin": -0.1}, {"contacts": 0}, {"contact_cost": -1.0}, {"discounts": -1.0}]
+)
 def test_bad_input_is_named(wrong):
     with pytest.raises(ValueError, match="must"):
         CampaignProfit(effect(1.0, 1.0), **({"contacts": 10, "margin": 0.3} | wrong))

@@ -81,7 +81,9 @@ def population():
         scaled = [w / np.sqrt(w @ r @ w) for w, r in zip(weights, within, strict=True)]
         loadings = [r @ w for w, r in zip(scaled, within, strict=True)]
         rows = [
-            np.hstack([within[i] if i == j else phi[i, j] * np.outer(loadings[i], loadings[j]) for j in range(len(phi))])
+            np.hstack(
+                [within[i] if i == j else phi[i, j] * np.outer(loadings[i], loadings[j]) for j in range(len(phi))]
+            )
             for i in range(len(phi))
         ]
         return np.vstack(rows), scaled, loadings

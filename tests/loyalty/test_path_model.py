@@ -29,7 +29,7 @@ def answers_of(chain, correlations, n, rng) -> pd.DataFrame:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_mode_a_recovers_a_population_of_equally_correlated_items(chain, population, scheme):
-    matrix, weights, loadings = population([equal_block(3, r) for r in (0.5, 0.6, 0.4)], [np.ones(3)] * 3, PHI)
+    matrix, weights, _loadings = population([equal_block(3, r) for r in (0.5, 0.6, 0.4)], [np.ones(3)] * 3, PHI)
     found = estimate(matrix[None], Layout.of(chain), scheme)
     assert found.outcome[0] == Outcome.CONVERGED
     np.testing.assert_allclose(found.paths[0], CHAIN_PATHS, atol=1e-9)
@@ -43,7 +43,7 @@ def test_mode_a_recovers_a_population_of_equally_correlated_items(chain, populat
 def test_mode_b_recovers_any_composite_population(chain, population, scheme):
     within = [np.array([[1, 0.2, 0.4], [0.2, 1, 0.1], [0.4, 0.1, 1]]), equal_block(3, 0.3), equal_block(3, 0.5)]
     planted = [np.array([0.7, 0.2, 0.4]), np.array([0.1, 0.9, 0.3]), np.array([0.5, 0.6, 0.2])]
-    matrix, weights, loadings = population(within, planted, PHI)
+    matrix, weights, _loadings = population(within, planted, PHI)
     formed = specify(*(composite(c.name, c.items, "B") for c in chain.composites), chain.paths)
     found = estimate(matrix[None], Layout.of(formed), scheme)
     np.testing.assert_allclose(found.weights[0], np.concatenate(weights), atol=1e-8)
@@ -295,7 +295,7 @@ def test_listwise_leaves_out_and_counts(mobi, ecsi_model):
 
 
 def test_a_respondent_without_answers_is_left_out(mobi, ecsi_model):
-    holed = mobi.astype({item: float for item in ecsi_model.items})
+    holed = mobi.astype(dict.fromkeys(ecsi_model.items, float))
     holed.loc[3, list(ecsi_model.items)] = np.nan
     assert PLSPathModel(holed, ecsi_model).left_out == 1
 

@@ -112,7 +112,7 @@ def test_a_negative_share_makes_no_score(mobi, ecsi_model):
 
 
 def test_an_unanswered_block_has_no_score(mobi, ecsi_model):
-    holed = mobi.astype({item: float for item in ecsi_model.items})
+    holed = mobi.astype(dict.fromkeys(ecsi_model.items, float))
     holed.loc[4, ["PERV1", "PERV2"]] = np.nan
     holed.loc[5, "PERV1"] = np.nan
     scores = construct_scores(PLSPathModel(holed, ecsi_model).fit(), SCALE, ["Value", "Quality"])

@@ -33,7 +33,9 @@ def test_ecsi_keeps_the_paths_among_the_blocks_that_a_survey_has():
     assert model.paths == (Path("Quality", "Satisfaction"), Path("Satisfaction", "Loyalty"))
 
 
-@pytest.mark.parametrize("blocks", [{"Quality": ["q"]}, {"Satisfaction": ["s"]}, {"Satisfaction": ["s"], "Other": ["o"]}])
+@pytest.mark.parametrize(
+    "blocks", [{"Quality": ["q"]}, {"Satisfaction": ["s"]}, {"Satisfaction": ["s"], "Other": ["o"]}]
+)
 def test_ecsi_needs_satisfaction_and_a_neighbour(blocks):
     with pytest.raises(SpecificationError, match="needs a block Satisfaction"):
         ecsi(blocks)

@@ -25,8 +25,17 @@ def lalonde():
 def propensity_covariates(frame):
     """Dehejia & Wahba's polynomial: squares, a cube, zero earnings, and two products."""
     none74, none75 = frame["re74"] == 0, frame["re75"] == 0
-    more = [frame["age"] ** 2, frame["age"] ** 3, frame["educ"] ** 2, none74, none75, frame["educ"] * frame["re74"],
-            frame["re74"] ** 2, frame["re75"] ** 2, none74 * frame["hisp"]]  # fmt: skip
+    more = [
+        frame["age"] ** 2,
+        frame["age"] ** 3,
+        frame["educ"] ** 2,
+        none74,
+        none75,
+        frame["educ"] * frame["re74"],
+        frame["re74"] ** 2,
+        frame["re75"] ** 2,
+        none74 * frame["hisp"],
+    ]
     return np.column_stack([frame[LINEAR], *more]).astype(float)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.valuation import BGNBD, GammaGamma, ParetoNBD, expected_cumulative
+from analysis.valuation import BGNBD, NBD, GammaGamma, ParetoNBD, expected_cumulative
 from analysis.valuation.holdout import by_frequency, evaluate_holdout
 
 
@@ -102,6 +102,12 @@ def test_pareto_nbd_fit(pareto):
     assert pareto.llf == _printed(-9594.97618, 5)
 
 
+def test_nbd_fit(sample):
+    results = _fit(NBD, sample)
+    assert results.params.to_numpy() == pytest.approx([0.384766, 12.072014], rel=2e-6)
+    assert results.llf == pytest.approx(-9763.65762, abs=1e-5)
+
+
 def test_pareto_nbd_fit_on_78_weeks(purchases):
     results = _fit(ParetoNBD, _histories(purchases, "1998-06-30"))
     assert results.params.to_numpy() == pytest.approx([0.563006, 12.559216, 0.408107, 10.514532], rel=5e-6)
@@ -129,7 +135,9 @@ def test_bg_nbd_conditional_expectation(bg):
 
 def test_bg_nbd_expected_repeats_of_a_new_customer():
     results = _at(BGNBD, [0.242595, 4.413602, 0.792922, 2.425907])
-    assert results.expected_repeats([0.1429, 1, 3, 31.8571, 32]) == _printed([0.0078, 0.0532, 0.1506, 1.0405, 1.0437], 4)
+    assert results.expected_repeats([0.1429, 1, 3, 31.8571, 32]) == _printed(
+        [0.0078, 0.0532, 0.1506, 1.0405, 1.0437], 4
+    )
     # the note's spreadsheet truncates its hypergeometric series: 1.8576 where the series sums to 1.85796
     assert results.expected_repeats(78.0) == pytest.approx(1.8576, rel=3e-4)
 

@@ -97,14 +97,11 @@ def test_units_do_not_matter(seed, factor):
     X, _ = planted(seed)
     scaled = X * np.array([factor, 1, 1, 1])
     first = CustomerSegmenter(3, random_state=0).fit(X, value=X[:, 1]).labels_
-    assert (
-        adjusted_rand_score(first, CustomerSegmenter(3, random_state=0).fit(scaled, value=X[:, 1]).labels_)
-        > 0.99
-    )
+    assert adjusted_rand_score(first, CustomerSegmenter(3, random_state=0).fit(scaled, value=X[:, 1]).labels_) > 0.99
 
 
 def test_small_segments_are_merged_into_the_nearest():
-    X, truth = planted(6, k=3)
+    X, _ = planted(6, k=3)
     X = np.r_[X, np.full((4, 4), 40.0)]
     model = CustomerSegmenter(4, random_state=1, min_size=10).fit(X)
     sizes = np.bincount(model.labels_)
@@ -154,22 +151,31 @@ def test_valley_is_seldom_seen_in_one_hump():
 
 
 def test_profile_marks_what_deviates_by_a_quarter():
-    features = pd.DataFrame(
-        {"basket": [10.0, 10, 20, 20], "days": [9.0, 11, 10, 10], "share": [0.0, 0, 0, 0]}
-    )
+    features = pd.DataFrame({"basket": [10.0, 10, 20, 20], "days": [9.0, 11, 10, 10], "share": [0.0, 0, 0, 0]})
     table = profile(features, np.array([0, 0, 1, 1])).set_index(["segment", "feature"])
     assert table.loc[(0, "basket"), "ratio"] == pytest.approx(10 / 15)
     assert table["marker"].to_dict() == {
-        (0, "basket"): True, (0, "days"): False, (0, "share"): False,
-        (1, "basket"): True, (1, "days"): False, (1, "share"): False,
-    }  # fmt: skip
+        (0, "basket"): True,
+        (0, "days"): False,
+        (0, "share"): False,
+        (1, "basket"): True,
+        (1, "days"): False,
+        (1, "share"): False,
+    }
     assert table.loc[(1, "basket"), "direction"] == "high"
 
 
 def test_names_differ_as_far_as_the_markers_allow():
     rows = [
-        (0, "a", 2.0), (0, "b", 1.6), (0, "c", 1.5), (1, "a", 2.1), (1, "b", 1.7), (1, "c", 0.6), (2, "a", 1.0), (2, "b", 1.0),
-    ]  # fmt: skip
+        (0, "a", 2.0),
+        (0, "b", 1.6),
+        (0, "c", 1.5),
+        (1, "a", 2.1),
+        (1, "b", 1.7),
+        (1, "c", 0.6),
+        (2, "a", 1.0),
+        (2, "b", 1.0),
+    ]
     table = pd.DataFrame(rows, columns=["segment", "feature", "ratio"])
     table["marker"] = (table["ratio"] - 1).abs() >= 0.25
     table["direction"] = np.where(~table["marker"], "", np.where(table["ratio"] > 1, "high", "low"))
@@ -184,10 +190,14 @@ def behaviour(n, seed=0):
     days = rng.integers(1, 60, n)
     return pd.DataFrame(
         {
-            "customer_id": [f"c{i}" for i in range(n)], "spend": days * rng.gamma(5, 5, n), "purchase_days": days,
-            "basket": rng.gamma(5, 5, n), "recency_days": rng.integers(0, 90, n), "weekend_share": rng.beta(2, 5, n),
+            "customer_id": [f"c{i}" for i in range(n)],
+            "spend": days * rng.gamma(5, 5, n),
+            "purchase_days": days,
+            "basket": rng.gamma(5, 5, n),
+            "recency_days": rng.integers(0, 90, n),
+            "weekend_share": rng.beta(2, 5, n),
         }
-    )  # fmt: skip
+    )
 
 
 def test_segments_of_a_base_repeat_and_are_letters_by_spend():

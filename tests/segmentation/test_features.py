@@ -19,10 +19,19 @@ FROM, TO = date(2024, 1, 1), date(2024, 12, 31)
 
 def line(customer, order, when, amount, discount=0, product="p1", store="s1", channel=None, back=False):
     return {
-        "order_id": order, "line_number": 1, "customer_id": customer, "ordered_at": when.replace(tzinfo=UTC),
-        "order_date": when.astimezone(ZoneInfo("UTC")).date(), "product_id": product, "quantity": Decimal(1),
-        "discount": Decimal(discount), "net_amount": Decimal(amount), "store_id": store, "channel": channel, "is_return": back,
-    }  # fmt: skip
+        "order_id": order,
+        "line_number": 1,
+        "customer_id": customer,
+        "ordered_at": when.replace(tzinfo=UTC),
+        "order_date": when.astimezone(ZoneInfo("UTC")).date(),
+        "product_id": product,
+        "quantity": Decimal(1),
+        "discount": Decimal(discount),
+        "net_amount": Decimal(amount),
+        "store_id": store,
+        "channel": channel,
+        "is_return": back,
+    }
 
 
 def table(rows):
@@ -47,7 +56,14 @@ def lines():
     ]
 
 
-PRODUCTS = pd.DataFrame({"product_id": ["p1", "p2", "p3"], "name": ["x", "y", "z"], "department": ["d1", "d2", "d2"], "kind": ["k1", "k2", "k3"]})  # fmt: skip
+PRODUCTS = pd.DataFrame(
+    {
+        "product_id": ["p1", "p2", "p3"],
+        "name": ["x", "y", "z"],
+        "department": ["d1", "d2", "d2"],
+        "kind": ["k1", "k2", "k3"],
+    }
+)
 
 
 def test_features_by_hand(lines):
@@ -113,9 +129,7 @@ def test_evening_is_evening_in_the_study(lines):
         line("s", "1", at(7, 1).replace(hour=21, minute=30), 5),
         line("w", "2", at(1, 15).replace(hour=21, minute=30), 5),
     ]
-    found = behaviour_features(table(rows), FROM, TO, "America/New_York").set_index("customer_id")[
-        "evening_share"
-    ]
+    found = behaviour_features(table(rows), FROM, TO, "America/New_York").set_index("customer_id")["evening_share"]
     assert found.to_dict() == {"s": 1.0, "w": 0.0}
 
 

@@ -30,9 +30,19 @@ TO = date(2024, 12, 31)
 
 def customer(**given):
     base = {
-        "customer_id": "a", "recency_days": 5, "T": 400, "purchase_days": 20, "gaps": 19, "gap_low": 15.0,
-        "gap_median": 20.0, "gap_high": 25.0, "window_days": 400, "earlier": 10, "recent": 9, "probability_alive": 0.9,
-    }  # fmt: skip
+        "customer_id": "a",
+        "recency_days": 5,
+        "T": 400,
+        "purchase_days": 20,
+        "gaps": 19,
+        "gap_low": 15.0,
+        "gap_median": 20.0,
+        "gap_high": 25.0,
+        "window_days": 400,
+        "earlier": 10,
+        "recent": 9,
+        "probability_alive": 0.9,
+    }
     return base | given
 
 
@@ -50,13 +60,16 @@ def stage_of(*rows, **options):
         ({"recency_days": 120}, ("decline", "silence")),
         ({"earlier": 15, "recent": 4}, ("decline", "falling")),
         ({"purchase_days": 2, "gaps": 1, "earlier": 0, "recent": 1}, ("exploration", "few")),
-        ({"purchase_days": 1, "gaps": 0, "gap_low": np.nan, "gap_high": np.nan, "earlier": 0, "recent": 0}, ("exploration", "few")),
+        (
+            {"purchase_days": 1, "gaps": 0, "gap_low": np.nan, "gap_high": np.nan, "earlier": 0, "recent": 0},
+            ("exploration", "few"),
+        ),
         ({"earlier": 4, "recent": 15}, ("formation", "rising")),
         ({"T": 100}, ("formation", "young")),
         ({"probability_alive": np.nan, "recency_days": 200}, ("ended", "silence")),
         ({"probability_alive": np.nan}, ("stability", "habit")),
     ],
-)  # fmt: skip
+)
 def test_each_rule_decides_where_it_should(given, expected):
     assert stage_of(customer(**given)) == [expected]
 
@@ -73,9 +86,11 @@ def test_a_single_purchase_is_judged_by_the_habit_of_the_base():
 
 def test_left_truncated_customers_are_never_exploring_or_forming():
     rows = [
-        customer(T=100), customer(earlier=4, recent=15), customer(earlier=15, recent=4),
+        customer(T=100),
+        customer(earlier=4, recent=15),
+        customer(earlier=15, recent=4),
         customer(purchase_days=2, gaps=1, earlier=0, recent=1, probability_alive=np.nan, recency_days=1),
-    ]  # fmt: skip
+    ]
     found = stage_of(*rows, left_truncated=True, span_days=400)
     assert [s if isinstance(s, str) else None for s, _ in found] == [
         "stability",
@@ -91,14 +106,28 @@ COUNTS = st.integers(0, 60)
 CUSTOMERS = st.lists(
     st.builds(
         lambda silent, T, days, low, spread, earlier, recent, alive: customer(
-            recency_days=min(silent, T), T=T, purchase_days=days, gaps=days - 1, earlier=earlier, recent=recent,
-            gap_low=low if days > 1 else np.nan, gap_high=low + spread if days > 1 else np.nan, probability_alive=alive,
+            recency_days=min(silent, T),
+            T=T,
+            purchase_days=days,
+            gaps=days - 1,
+            earlier=earlier,
+            recent=recent,
+            gap_low=low if days > 1 else np.nan,
+            gap_high=low + spread if days > 1 else np.nan,
+            probability_alive=alive,
         ),
-        COUNTS.map(lambda n: n * 7), st.integers(0, 900), st.integers(1, 60), st.floats(1, 200), st.floats(0, 200),
-        COUNTS, COUNTS, st.one_of(st.just(np.nan), st.floats(0, 1)),
+        COUNTS.map(lambda n: n * 7),
+        st.integers(0, 900),
+        st.integers(1, 60),
+        st.floats(1, 200),
+        st.floats(0, 200),
+        COUNTS,
+        COUNTS,
+        st.one_of(st.just(np.nan), st.floats(0, 1)),
     ),
-    min_size=1, max_size=30,
-)  # fmt: skip
+    min_size=1,
+    max_size=30,
+)
 
 
 @settings(max_examples=60)

@@ -102,9 +102,7 @@ def test_tier_table_adds_up():
     assert list(table["value_tier"]) == ["protect", "invest", "let_go"]
     assert table["customers"].sum() == 200
     assert table["sales"].sum() == pytest.approx(frame["spend"].sum())
-    assert table[["share_customers", "share_sales", "share_margin"]].sum().tolist() == pytest.approx(
-        [1, 1, 1]
-    )
+    assert table[["share_customers", "share_sales", "share_margin"]].sum().tolist() == pytest.approx([1, 1, 1])
 
 
 def test_tier_table_without_margin_leaves_it_unknown():

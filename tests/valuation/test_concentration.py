@@ -27,7 +27,7 @@ def test_the_case_of_thirteen_ordinary_customers_for_one_of_the_best():
 def test_one_customer_brings_everything():
     result = concentration([0.0, 0.0, 0.0, 0.0, 8.0])
     assert result.top_share.value == 1.0 and result.gini.value == pytest.approx(0.8)
-    assert np.isinf(result.replacement.value) and result.replacement.reason
+    assert np.isnan(result.replacement.value) and result.replacement.reason
 
 
 def test_returns_beyond_purchases_count_as_nothing():
@@ -81,7 +81,12 @@ def test_half_of_the_sales():
 
 @pytest.mark.parametrize(
     ("amount", "top", "message"),
-    [([1.0], 0.2, "at least two"), ([1.0, np.nan], 0.2, "at least two"), ([0.0, -1.0], 0.2, "brought"), ([1, 2], 1.0, "top")],
+    [
+        ([1.0], 0.2, "at least two"),
+        ([1.0, np.nan], 0.2, "at least two"),
+        ([0.0, -1.0], 0.2, "brought"),
+        ([1, 2], 1.0, "top"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused(amount, top, message):
     with pytest.raises(ValueError, match=message):

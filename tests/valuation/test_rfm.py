@@ -22,7 +22,9 @@ def test_a_value_that_spans_two_fifths_leaves_a_score_empty():
     edges = edges_from_counts([0, 1, 2, 3], [5, 2, 2, 1])
     assert edges.values.tolist() == [0, 0, 1, 2]
     assert edges.counts.tolist() == [5, 0, 2, 2, 1]
-    frame = pd.DataFrame({"frequency": [0] * 5 + [1] * 2 + [2] * 2 + [3], "recency_days": range(10), "spend": range(10)})
+    frame = pd.DataFrame(
+        {"frequency": [0] * 5 + [1] * 2 + [2] * 2 + [3], "recency_days": range(10), "spend": range(10)}
+    )
     assert empty_scores(rfm_edges(frame)) == ["F 2"]
     table = edges_table(rfm_edges(frame))
     empty = table[(table["measure"] == "frequency") & (table["score"] == 2)].iloc[0]
@@ -84,7 +86,12 @@ def test_scores_on_the_engine_are_the_scores_in_memory():
         }
     )
     table = ibis.memtable(pa.Table.from_pandas(frame))
-    scored = add_rfm_scores(table, rfm_edges(table)).to_pyarrow().to_pandas().sort_values("customer_id", key=lambda s: s.astype(int))
+    scored = (
+        add_rfm_scores(table, rfm_edges(table))
+        .to_pyarrow()
+        .to_pandas()
+        .sort_values("customer_id", key=lambda s: s.astype(int))
+    )
     assert (scored["r_score"].to_numpy() == score(frame["recency_days"], best_is_low=True)).all()
     assert (scored["f_score"].to_numpy() == score(frame["frequency"])).all()
     assert (scored["m_score"].to_numpy() == score(frame["spend"])).all()

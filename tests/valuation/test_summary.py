@@ -109,7 +109,9 @@ def test_money_is_summed_as_decimals():
 
 
 lines_strategy = st.lists(
-    st.tuples(st.sampled_from("abcd"), st.integers(0, 120), st.decimals(-50, 50, places=2)), min_size=1, max_size=40
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 120), st.decimals(-50, 50, places=2)),
+    min_size=1,
+    max_size=40,
 )
 
 
@@ -127,7 +129,13 @@ def test_the_summary_agrees_with_a_plain_recount_in_any_order(rows, seed):
         if bought:
             repeat = [days[day] for day in bought[1:]]
             mean = float(sum(repeat)) / len(repeat) if repeat else 0.0
-            counted[customer] = (len(bought) - 1, bought[-1] - bought[0], 90 - bought[0], mean, float(sum(days.values())))
+            counted[customer] = (
+                len(bought) - 1,
+                bought[-1] - bought[0],
+                90 - bought[0],
+                mean,
+                float(sum(days.values())),
+            )
     assert found.index.tolist() == list(counted)
     for customer, expected in counted.items():
         row = found.loc[customer, ["frequency", "recency", "T", "monetary_value", "spend"]]
@@ -142,7 +150,12 @@ def test_the_split_shows_a_model_the_past_only():
     assert (a["frequency"], a["recency"], a["T"], a["monetary_value"]) == (2, 55, 60, 25)
     assert (a["recent_frequency"], a["recent_repeats"], a["recent_spend"]) == (2, 2, 50)
     assert (a["holdout_frequency"], a["holdout_spend"]) == (1, 40)
-    assert (b["frequency"], b["recent_frequency"], b["recent_repeats"], b["holdout_frequency"]) == (0, 1, 0, 0)
+    assert (b["frequency"], b["recent_frequency"], b["recent_repeats"], b["holdout_frequency"]) == (
+        0,
+        1,
+        0,
+        0,
+    )
 
 
 @settings(max_examples=15, deadline=None)

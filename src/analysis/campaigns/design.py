@@ -39,7 +39,9 @@ def sample_ratio(counts: Mapping[str, int], planned: Mapping[str, float]) -> Sam
     Source: Fabijan et al. (2019), KDD, Diagnosing sample ratio mismatch; Pearson's χ².
     """
     if set(counts) != set(planned):
-        raise ValueError(f"planned split names {sorted(planned)}, the data hold {sorted(counts)}; give a share for each arm")
+        raise ValueError(
+            f"planned split names {sorted(planned)}, the data hold {sorted(counts)}; give a share for each arm"
+        )
     if any(share <= 0 for share in planned.values()) or len(planned) < 2:
         raise ValueError("a planned split needs at least two arms, each with a positive share")
     arms = sorted(counts)
@@ -49,7 +51,11 @@ def sample_ratio(counts: Mapping[str, int], planned: Mapping[str, float]) -> Sam
     statistic = float(((observed - expected) ** 2 / expected).sum()) if observed.sum() else 0.0
     p_value = float(stats.chi2.sf(statistic, len(arms) - 1))
     return SampleRatio(
-        statistic, len(arms) - 1, p_value, {a: int(counts[a]) for a in arms}, dict(zip(arms, expected.tolist(), strict=True))
+        statistic,
+        len(arms) - 1,
+        p_value,
+        {a: int(counts[a]) for a in arms},
+        dict(zip(arms, expected.tolist(), strict=True)),
     )
 
 
@@ -65,7 +71,9 @@ def in_two_arms(contacts: ibis.Table) -> int:
     return int(pairs.filter(pairs.arms > 1).count().to_pyarrow().as_py())
 
 
-def standardised_differences(covariates: pd.DataFrame, treated: ArrayLike, weights: ArrayLike | None = None) -> pd.DataFrame:
+def standardised_differences(
+    covariates: pd.DataFrame, treated: ArrayLike, weights: ArrayLike | None = None
+) -> pd.DataFrame:
     """How far the arms differ before the campaign, before and after weighting.
 
     Parameters

@@ -95,9 +95,16 @@ class EffectResults:
         """One row: estimate, standard error, t, p, limits, sizes of the arms, method."""
         low, high = self.interval(1 - alpha)
         row = {
-            "effect": self.effect, "std_err": self.se, "t": self.tvalue, "p_value": self.pvalue, "low": low, "high": high,
-            "n_treated": self.n_treated, "n_control": self.n_control, "method": self.method,
-        }  # fmt: skip
+            "effect": self.effect,
+            "std_err": self.se,
+            "t": self.tvalue,
+            "p_value": self.pvalue,
+            "low": low,
+            "high": high,
+            "n_treated": self.n_treated,
+            "n_control": self.n_control,
+            "method": self.method,
+        }
         return pd.DataFrame([row], index=["effect"])
 
 
@@ -112,7 +119,9 @@ def _arms(outcome: ArrayLike, treated: ArrayLike) -> tuple[Array, NDArray[np.boo
         raise ValueError("treated must hold only 0 and 1")
     d = raw.astype(bool)
     if d.sum() < 2:
-        raise EstimationError("no_treated", "fewer than two treated customers; an effect needs at least two in each arm")
+        raise EstimationError(
+            "no_treated", "fewer than two treated customers; an effect needs at least two in each arm"
+        )
     if (~d).sum() < 2:
         raise EstimationError("no_comparison", "fewer than two customers to compare with; keep a comparison group")
     return y, d
@@ -198,17 +207,25 @@ class RegressionAdjustment:
         leftover = d - z @ _ols(d.astype(float), z)[0]
         norm = leftover @ leftover
         if norm < 1e-9 * len(y):
-            raise EstimationError("separation", "the covariates say exactly who was treated; there is nobody to compare")
+            raise EstimationError(
+                "separation", "the covariates say exactly who was treated; there is nobody to compare"
+            )
         effect = float(leftover @ y / norm)
         residual = y - effect * d - z @ _ols(y - effect * d, z)[0]
         dof = len(y) - int(np.linalg.matrix_rank(z)) - 1
         psi = leftover * residual / norm * np.sqrt(len(y) / dof) if dof > 0 else np.full(len(y), np.nan)
         classical = np.sqrt(residual @ residual / dof / norm) if dof > 0 else np.nan
         return EffectResults(
-            "regression", effect, float(np.sqrt(psi @ psi)), int(d.sum()), int((~d).sum()), psi, float(dof),
+            "regression",
+            effect,
+            float(np.sqrt(psi @ psi)),
+            int(d.sum()),
+            int((~d).sum()),
+            psi,
+            float(dof),
             float(y[d].mean() - effect),
             {"t_classical": float(effect / classical) if classical else np.inf, "dof": float(dof)},
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -238,9 +255,16 @@ class CUPED:
         plain = DifferenceInMeans(y, d).fit()
         ratio = float((adjusted.se / plain.se) ** 2) if plain.se > 0 else np.nan
         return EffectResults(
-            "cuped", adjusted.effect, adjusted.se, adjusted.n_treated, adjusted.n_control, adjusted.contributions, adjusted.dof,
-            adjusted.baseline, {"variance_ratio": ratio, "unadjusted": plain.effect},
-        )  # fmt: skip
+            "cuped",
+            adjusted.effect,
+            adjusted.se,
+            adjusted.n_treated,
+            adjusted.n_control,
+            adjusted.contributions,
+            adjusted.dof,
+            adjusted.baseline,
+            {"variance_ratio": ratio, "unadjusted": plain.effect},
+        )
 
 
 @dataclass(frozen=True)
@@ -266,7 +290,15 @@ class DifferenceInDifferences:
         found = RegressionAdjustment(after - np.asarray(self.before, dtype=float), self.treated, self.covariates).fit()
         base = float(after[np.asarray(self.treated).astype(bool)].mean() - found.effect)
         return EffectResults(
-            "did", found.effect, found.se, found.n_treated, found.n_control, found.contributions, found.dof, base, found.diagnostics
+            "did",
+            found.effect,
+            found.se,
+            found.n_treated,
+            found.n_control,
+            found.contributions,
+            found.dof,
+            base,
+            found.diagnostics,
         )
 
 
@@ -328,7 +360,9 @@ def fit_propensity(treated: ArrayLike, covariates: ArrayLike, max_iterations: in
     eta = z @ beta
     d1 = d > 0
     if current > -1e-6 * len(d) or eta[d1].min(initial=np.inf) > eta[~d1].max(initial=-np.inf) or eta.max() > 30:
-        raise EstimationError("separation", "the covariates tell perfectly who was treated; drop covariates or customers")
+        raise EstimationError(
+            "separation", "the covariates tell perfectly who was treated; drop covariates or customers"
+        )
     e = 1 / (1 + np.exp(-eta))
     information = (z * (e * (1 - e))[:, None]).T @ z
     return Propensity(e, z, np.linalg.pinv(information, hermitian=True))
@@ -362,9 +396,16 @@ class InversePropensityATT:
         psi = np.where(d, (y - mean1) / n1, 0.0) - (weights * (y - mean0) + through_logit) / total
         psi = psi * np.sqrt(len(y) / (len(y) - 1))
         return EffectResults(
-            "ipw", float(mean1 - mean0), float(np.sqrt(psi @ psi)), int(n1), int((~d).sum()), psi, np.inf, mean0,
+            "ipw",
+            float(mean1 - mean0),
+            float(np.sqrt(psi @ psi)),
+            int(n1),
+            int((~d).sum()),
+            psi,
+            np.inf,
+            mean0,
             _weight_facts(model.scores, d, weights),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -410,9 +451,16 @@ class DoublyRobustATT:
             psi = psi + np.where(d, 0.0, r) * (z @ (inverse @ gap))
         psi = psi * np.sqrt(len(y) / (len(y) - 1))
         return EffectResults(
-            "doubly_robust", effect, float(np.sqrt(psi @ psi)), int(n1), int((~d).sum()), psi, np.inf, float(y[d].mean() - effect),
+            "doubly_robust",
+            effect,
+            float(np.sqrt(psi @ psi)),
+            int(n1),
+            int((~d).sum()),
+            psi,
+            np.inf,
+            float(y[d].mean() - effect),
             _weight_facts(model.scores, d, weights),
-        )  # fmt: skip
+        )
 
 
 def _weight_facts(scores: Array, d: NDArray[np.bool_], weights: Array) -> dict[str, float]:
@@ -443,7 +491,10 @@ def overlap_region(treated: ArrayLike, covariates: ArrayLike, highest: float = 0
 
 
 def pool(
-    results: Sequence[EffectResults], clusters: Sequence[ArrayLike], weights: Sequence[float] | None = None, method: str | None = None
+    results: Sequence[EffectResults],
+    clusters: Sequence[ArrayLike],
+    weights: Sequence[float] | None = None,
+    method: str | None = None,
 ) -> EffectResults:
     """Average several campaigns' effects, with a standard error that knows that they share households.
 
@@ -468,11 +519,17 @@ def pool(
     groups = len(psi)
     psi = psi * np.sqrt(groups / (groups - 1)) if groups > 1 else psi
     return EffectResults(
-        method or results[0].method, float(share @ [r.effect for r in results]), float(np.sqrt(psi @ psi)),
-        int(sum(r.n_treated for r in results)), int(sum(r.n_control for r in results)), psi, float(groups - 1),
-        float(share @ [r.baseline for r in results]), {"campaigns": float(len(results)), "households": float(groups)},
+        method or results[0].method,
+        float(share @ [r.effect for r in results]),
+        float(np.sqrt(psi @ psi)),
+        int(sum(r.n_treated for r in results)),
+        int(sum(r.n_control for r in results)),
+        psi,
+        float(groups - 1),
+        float(share @ [r.baseline for r in results]),
+        {"campaigns": float(len(results)), "households": float(groups)},
         np.asarray(households, dtype=object),
-    )  # fmt: skip
+    )
 
 
 def difference(first: EffectResults, second: EffectResults) -> EffectResults:
@@ -482,9 +539,15 @@ def difference(first: EffectResults, second: EffectResults) -> EffectResults:
     codes, households = pd.factorize(np.concatenate([first.clusters, second.clusters]), sort=True)
     psi = np.bincount(codes, weights=np.concatenate([first.contributions, -second.contributions]))
     return EffectResults(
-        "difference", first.effect - second.effect, float(np.sqrt(psi @ psi)), first.n_treated, first.n_control, psi,
-        min(first.dof, second.dof), clusters=np.asarray(households, dtype=object),
-    )  # fmt: skip
+        "difference",
+        first.effect - second.effect,
+        float(np.sqrt(psi @ psi)),
+        first.n_treated,
+        first.n_control,
+        psi,
+        min(first.dof, second.dof),
+        clusters=np.asarray(households, dtype=object),
+    )
 
 
 def adjust_p_values(p_values: ArrayLike, method: str = "holm") -> Array:

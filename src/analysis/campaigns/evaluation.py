@@ -96,7 +96,9 @@ def _estimate(method: str, y: np.ndarray, before: np.ndarray, d: np.ndarray, x: 
     raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method}")
 
 
-def _observational(rows: pd.DataFrame, span: dict, outcome: str, settings: Settings, effect: CampaignEffect) -> CampaignEffect:
+def _observational(
+    rows: pd.DataFrame, span: dict, outcome: str, settings: Settings, effect: CampaignEffect
+) -> CampaignEffect:
     periods = settings.pre_periods
     if span["complete_periods"] < periods:
         return _without(effect, "no_history")
@@ -143,7 +145,9 @@ def _placebo(
         return None, nobody
 
 
-def _randomised(rows: pd.DataFrame, span: dict, outcome: str, settings: Settings, effect: CampaignEffect) -> CampaignEffect:
+def _randomised(
+    rows: pd.DataFrame, span: dict, outcome: str, settings: Settings, effect: CampaignEffect
+) -> CampaignEffect:
     y, d = rows[outcome].to_numpy(float), rows["treated"].to_numpy()
     plain = effects.DifferenceInMeans(y, d).fit()
     history = [f"{outcome}_before_{k}" for k in range(1, min(settings.pre_periods, span["complete_periods"]) + 1)]
@@ -155,7 +159,9 @@ def _randomised(rows: pd.DataFrame, span: dict, outcome: str, settings: Settings
         chosen = others["cuped"] = effects.CUPED(y, d, rows[history].to_numpy(float)).fit()
         scale = span["days"] / span["pre_days"]
         placebo = effects.DifferenceInMeans(scale * rows[history[0]].to_numpy(float), d).fit()
-        balance = design.standardised_differences(covariates(rows, len(history)), d) if "earlier_contacts" in rows else None
+        balance = (
+            design.standardised_differences(covariates(rows, len(history)), d) if "earlier_contacts" in rows else None
+        )
     return CampaignEffect(
         **{**_head(effect), "kept": int(d.sum()), "compared": int((1 - d).sum())},
         results=chosen,
@@ -169,9 +175,13 @@ def _randomised(rows: pd.DataFrame, span: dict, outcome: str, settings: Settings
 
 def _head(effect: CampaignEffect) -> dict:
     return {
-        "campaign_id": effect.campaign_id, "label": effect.label, "arm": effect.arm, "design": effect.design,
-        "targeted": effect.targeted, "days": effect.days,
-    }  # fmt: skip
+        "campaign_id": effect.campaign_id,
+        "label": effect.label,
+        "arm": effect.arm,
+        "design": effect.design,
+        "targeted": effect.targeted,
+        "days": effect.days,
+    }
 
 
 def _without(effect: CampaignEffect, reason: str) -> CampaignEffect:
@@ -199,7 +209,9 @@ def estimate_campaigns(
     for span in spans.to_dict("records"):
         arms = sizes[(sizes["campaign_id"] == span["campaign_id"]) & ~sizes["arm"].isin(COMPARISON_ARMS)]
         for arm, customers in zip(arms["arm"], arms["customers"], strict=True):
-            blank = CampaignEffect(span["campaign_id"], span["label"], arm, span["design"], int(customers), days=int(span["days"]))
+            blank = CampaignEffect(
+                span["campaign_id"], span["label"], arm, span["design"], int(customers), days=int(span["days"])
+            )
             rows = groups.get(span["campaign_id"])
             found.append(_one_arm(rows, span, outcome, settings, blank))
     return found
@@ -259,7 +271,11 @@ class Pooled:
 
 
 def pooled_effect(
-    campaigns: Sequence[CampaignEffect], settings: Settings, panel: pd.DataFrame | None = None, outcome: str = "spend", split_fails: bool = False
+    campaigns: Sequence[CampaignEffect],
+    settings: Settings,
+    panel: pd.DataFrame | None = None,
+    outcome: str = "spend",
+    split_fails: bool = False,
 ) -> Pooled:
     """Pool the campaigns of the more credible design, check the result, and say what can be claimed.
 
@@ -285,16 +301,28 @@ def pooled_effect(
     if tested:
         weights = [c.kept for c in tested]
         placebo = effects.pool([c.placebo for c in tested], [c.placebo_customers for c in tested], weights)
-        beyond = effects.difference(effects.pool([c.results for c in tested], [c.customers for c in tested], weights), placebo)
+        beyond = effects.difference(
+            effects.pool([c.results for c in tested], [c.customers for c in tested], weights), placebo
+        )
     balances = [c.balance["after"].abs().max() for c in done if c.balance is not None]
     worst = float(np.average(balances, weights=[c.kept for c in done if c.balance is not None])) if balances else None
     reasons = _doubts(kind, effect, placebo, beyond, worst, settings.confidence, split_fails)
     verdict = "cannot_tell" if reasons else "raised" if effect.effect > 0 else "lowered"
     unseen = _unseen(done, panel, outcome, settings) if panel is not None and kind == "observational" else {}
     return Pooled(
-        kind, len(done), sum(c.kept for c in done), sum(c.targeted for c in done), effect, by_method, placebo, beyond,
-        worst_balance=worst, verdict=verdict, reasons=reasons, **unseen,
-    )  # fmt: skip
+        kind,
+        len(done),
+        sum(c.kept for c in done),
+        sum(c.targeted for c in done),
+        effect,
+        by_method,
+        placebo,
+        beyond,
+        worst_balance=worst,
+        verdict=verdict,
+        reasons=reasons,
+        **unseen,
+    )
 
 
 def _holds_zero(result: EffectResults, confidence: float) -> bool:
@@ -303,9 +331,14 @@ def _holds_zero(result: EffectResults, confidence: float) -> bool:
 
 
 def _doubts(
-    kind: str, effect: EffectResults, placebo: EffectResults | None, beyond: EffectResults | None,
-    worst: float | None, confidence: float, split_fails: bool,
-) -> tuple[str, ...]:  # fmt: skip
+    kind: str,
+    effect: EffectResults,
+    placebo: EffectResults | None,
+    beyond: EffectResults | None,
+    worst: float | None,
+    confidence: float,
+    split_fails: bool,
+) -> tuple[str, ...]:
     reasons = []
     if kind == "randomised" and split_fails:
         reasons.append("split_fails")
@@ -323,7 +356,9 @@ def _doubts(
     return tuple(reasons)
 
 
-def _stacked(done: Sequence[CampaignEffect], panel: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _stacked(
+    done: Sequence[CampaignEffect], panel: pd.DataFrame, settings: Settings
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of all pooled campaigns and their covariates, both less the campaign's means (campaign fixed effects)."""
     parts = []
     for c in done:
@@ -338,11 +373,15 @@ def _unseen(done: Sequence[CampaignEffect], panel: pd.DataFrame, outcome: str, s
     rows, x = _stacked(done, panel, settings)
     within = rows[outcome] - rows.groupby("campaign_id")[outcome].transform("mean")
     dummies = pd.get_dummies(rows["campaign_id"], dtype=float).iloc[:, 1:]
-    fitted = effects.RegressionAdjustment(rows[outcome].to_numpy(float), rows["treated"], pd.concat([x, dummies], axis=1)).fit()
+    fitted = effects.RegressionAdjustment(
+        rows[outcome].to_numpy(float), rows["treated"], pd.concat([x, dummies], axis=1)
+    ).fit()
     t, dof = fitted.diagnostics["t_classical"], fitted.diagnostics["dof"]
     pooled = effects.pool([c.results for c in done], [c.customers for c in done])
     spread = float(within.std())
-    ratios = [sensitivity.risk_ratio_of_difference(v / spread) for v in (pooled.effect, *pooled.interval(settings.confidence))]
+    ratios = [
+        sensitivity.risk_ratio_of_difference(v / spread) for v in (pooled.effect, *pooled.interval(settings.confidence))
+    ]
     return {
         "robustness": sensitivity.robustness_value(t, dof),
         "robustness_limit": sensitivity.robustness_value(t, dof, alpha=1 - settings.confidence),
@@ -362,20 +401,54 @@ def effects_table(campaigns: Sequence[CampaignEffect], settings: Settings) -> pd
     rows = []
     for c in campaigns:
         row = {
-            "campaign_id": c.campaign_id, "label": c.label, "arm": c.arm, "design": c.design, "targeted": c.targeted,
-            "kept": c.kept, "compared": c.compared, "estimate": np.nan, "low": np.nan, "high": np.nan, "p_value": np.nan,
-            "baseline": np.nan, "relative": np.nan, "placebo": np.nan, "method": None, "reason": c.reason,
-        }  # fmt: skip
+            "campaign_id": c.campaign_id,
+            "label": c.label,
+            "arm": c.arm,
+            "design": c.design,
+            "targeted": c.targeted,
+            "kept": c.kept,
+            "compared": c.compared,
+            "estimate": np.nan,
+            "low": np.nan,
+            "high": np.nan,
+            "p_value": np.nan,
+            "baseline": np.nan,
+            "relative": np.nan,
+            "placebo": np.nan,
+            "method": None,
+            "reason": c.reason,
+        }
         if c.results is not None:
             low, high = c.results.interval(settings.confidence)
             row |= {
-                "estimate": c.results.effect, "low": low, "high": high, "p_value": c.results.pvalue,
-                "baseline": c.results.baseline, "relative": c.results.relative(), "method": c.results.method,
+                "estimate": c.results.effect,
+                "low": low,
+                "high": high,
+                "p_value": c.results.pvalue,
+                "baseline": c.results.baseline,
+                "relative": c.results.relative(),
+                "method": c.results.method,
                 "placebo": c.placebo.effect if c.placebo is not None else np.nan,
-            }  # fmt: skip
+            }
         rows.append(row)
-    columns = ["campaign_id", "label", "arm", "design", "targeted", "kept", "compared", "estimate", "low", "high", "p_value",
-               "baseline", "relative", "placebo", "method", "reason"]  # fmt: skip
+    columns = [
+        "campaign_id",
+        "label",
+        "arm",
+        "design",
+        "targeted",
+        "kept",
+        "compared",
+        "estimate",
+        "low",
+        "high",
+        "p_value",
+        "baseline",
+        "relative",
+        "placebo",
+        "method",
+        "reason",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     known = table["p_value"].notna()
     table["p_adjusted"] = np.nan
@@ -383,9 +456,9 @@ def effects_table(campaigns: Sequence[CampaignEffect], settings: Settings) -> pd
     return table
 
 
-def balance_table(campaigns: Sequence[CampaignEffect]) -> pd.DataFrame:
+def balance_table(campaigns: Sequence[CampaignEffect], design: str | None = None) -> pd.DataFrame:
     """Mean absolute standardised difference of each covariate over campaigns, weighted by the targeted: covariate, before, after."""
-    done = [c for c in campaigns if c.balance is not None]
+    done = [c for c in campaigns if c.balance is not None and design in (None, c.design)]
     if not done:
         return pd.DataFrame(columns=["covariate", "before", "after"])
     stacked = pd.concat([c.balance.assign(weight=c.kept) for c in done])
@@ -398,7 +471,9 @@ def credibility_table(pooled: Pooled, confidence: float = 0.95) -> pd.DataFrame:
     """The pooled effect by each method, then the placebo and what is left beyond it: row, estimate, low, high."""
     if pooled.effect is None:
         return pd.DataFrame(columns=["row", "estimate", "low", "high"])
-    methods = [m for m in ("naive", "did", "ipw", "doubly_robust", "difference_in_means", "cuped") if m in pooled.by_method]
+    methods = [
+        m for m in ("naive", "did", "ipw", "doubly_robust", "difference_in_means", "cuped") if m in pooled.by_method
+    ]
     if pooled.design == "randomised":
         methods.remove("naive")
     found = {m: pooled.by_method[m] for m in methods}
@@ -429,9 +504,16 @@ def history_table(
         if pooled.effect is None or pooled.placebo is None:
             continue
         rows.append(
-            (k, k * int(spans["pre_days"].iloc[0]), pooled.campaigns, pooled.effect.effect, *pooled.effect.interval(choice.confidence),
-             pooled.placebo.effect, *pooled.placebo.interval(choice.confidence))
-        )  # fmt: skip
+            (
+                k,
+                k * int(spans["pre_days"].iloc[0]),
+                pooled.campaigns,
+                pooled.effect.effect,
+                *pooled.effect.interval(choice.confidence),
+                pooled.placebo.effect,
+                *pooled.placebo.interval(choice.confidence),
+            )
+        )
     names = ["periods", "days", "campaigns", "effect", "low", "high", "placebo", "placebo_low", "placebo_high"]
     return pd.DataFrame(rows, columns=names)
 

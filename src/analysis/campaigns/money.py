@@ -116,12 +116,22 @@ def break_even_line(profit: CampaignProfit, contact_costs: ArrayLike) -> pd.Data
     costs = np.asarray(contact_costs, dtype=float)
     ceiling = profit.break_even_contact_cost()
     return pd.DataFrame(
-        {"contact_cost": costs, "profit": ceiling.value - costs, "low": ceiling.low - costs, "high": ceiling.high - costs}
+        {
+            "contact_cost": costs,
+            "profit": ceiling.value - costs,
+            "low": ceiling.low - costs,
+            "high": ceiling.high - costs,
+        }
     )
 
 
 def scenarios(
-    effect: EffectResults, contacts: int, margins: ArrayLike, contact_costs: ArrayLike, discounts: float = 0.0, confidence: float = 0.95
+    effect: EffectResults,
+    contacts: int,
+    margins: ArrayLike,
+    contact_costs: ArrayLike,
+    discounts: float = 0.0,
+    confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Profit over the range of the assumptions: one row a margin × contact cost.
 
@@ -134,5 +144,15 @@ def scenarios(
         for cost in np.unique(np.asarray(contact_costs, dtype=float)):
             case = CampaignProfit(effect, contacts, float(margin), float(cost), discounts, confidence)
             found = case.profit()
-            rows.append((margin, cost, found.value, found.low, found.high, case.probability_of_profit(), case.break_even_contact_cost().value))
+            rows.append(
+                (
+                    margin,
+                    cost,
+                    found.value,
+                    found.low,
+                    found.high,
+                    case.probability_of_profit(),
+                    case.break_even_contact_cost().value,
+                )
+            )
     return pd.DataFrame(rows, columns=["margin", "contact_cost", "profit", "low", "high", "probability", "break_even"])

@@ -78,7 +78,9 @@ def _window_table(spans: pd.DataFrame, periods: int = 0) -> ibis.Table:
     for k in range(periods + 1):
         shift = [timedelta(days=int(days) * k) for days in spans["pre_days"]]
         plain[f"before_{k}"] = pd.Series(
-            [start - back for start, back in zip(spans["starts_on"], shift, strict=True)], index=spans.index, dtype=object
+            [start - back for start, back in zip(spans["starts_on"], shift, strict=True)],
+            index=spans.index,
+            dtype=object,
         )
     schema = {c: "string" if c in ("campaign_id", "design") else "date" for c in plain}
     return ibis.memtable(pd.DataFrame(plain), schema=schema)
@@ -87,8 +89,10 @@ def _window_table(spans: pd.DataFrame, periods: int = 0) -> ibis.Table:
 def daily_purchases(lines: ibis.Table) -> ibis.Table:
     """One row a customer × local day: net spend and discount (exact decimals)."""
     discount = lines.discount.fill_null(0) if "discount" in lines.columns else lines.net_amount * 0
-    return lines.mutate(_discount=discount).group_by("customer_id", "order_date").aggregate(
-        net=lambda t: t.net_amount.sum(), discount=lambda t: t._discount.sum()
+    return (
+        lines.mutate(_discount=discount)
+        .group_by("customer_id", "order_date")
+        .aggregate(net=lambda t: t.net_amount.sum(), discount=lambda t: t._discount.sum())
     )
 
 
@@ -128,7 +132,9 @@ def members(lines: ibis.Table, contacts: ibis.Table, spans: pd.DataFrame) -> ibi
     joined = pairs.left_join(named, ["campaign_id", "customer_id"]).drop("campaign_id_right", "customer_id_right")
     joined = joined.left_join(given, "campaign_id").drop("campaign_id_right")
     joined = joined.filter(joined.arm.notnull() | joined.given.isnull())
-    observational = joined.select("campaign_id", "customer_id", arm=joined.arm.fill_null("untargeted"), redeemed=joined.redeemed)
+    observational = joined.select(
+        "campaign_id", "customer_id", arm=joined.arm.fill_null("untargeted"), redeemed=joined.redeemed
+    )
     return randomised.union(observational)
 
 

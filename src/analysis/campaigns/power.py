@@ -38,7 +38,9 @@ def sample_size_proportions(
     raise ValueError(f"method must be arcsine, pooled or unpooled, not {method}")
 
 
-def sample_size_means(effect: float, sd: float, power: float = 0.8, alpha: float = 0.05, share_treated: float = 0.5) -> float:
+def sample_size_means(
+    effect: float, sd: float, power: float = 0.8, alpha: float = 0.05, share_treated: float = 0.5
+) -> float:
     """Customers in all (both arms) to find a difference of means, two-sided, normal approximation.
 
     Parameters
@@ -52,7 +54,9 @@ def sample_size_means(effect: float, sd: float, power: float = 0.8, alpha: float
     return float((z_alpha + z_beta) ** 2 * sd**2 / (effect**2 * share_treated * (1 - share_treated)))
 
 
-def detectable_effect(customers: float, sd: float, power: float = 0.8, alpha: float = 0.05, share_treated: float = 0.5) -> float:
+def detectable_effect(
+    customers: float, sd: float, power: float = 0.8, alpha: float = 0.05, share_treated: float = 0.5
+) -> float:
     """Smallest difference of means that so many customers in all would find (the inverse of :func:`sample_size_means`)."""
     if customers <= 0 or sd < 0 or not 0 < share_treated < 1:
         raise ValueError("customers must be positive, sd not negative, share_treated between 0 and 1")

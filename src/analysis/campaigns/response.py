@@ -35,6 +35,29 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
     return np.clip(low, 0, 1), np.clip(high, 0, 1)
 
 
+def clustered_share(successes: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
+    """A share over contacts with an interval that knows that the same customer recurs.
+
+    Parameters
+    ----------
+    successes : shape (n,), 0 or 1. clusters : shape (n,), the customer of each contact.
+
+    Returns
+    -------
+    share, low, high. The sample counts for as much as its design effect leaves of it (Kish 1965, section 5.4), and the
+    interval is Wilson's for that size, so it stays between 0 and 1.
+    """
+    y = np.asarray(successes, dtype=float)
+    codes = pd.factorize(np.asarray(clusters, dtype=object))[0]
+    share = float(y.mean())
+    within = np.bincount(codes, weights=y - share)
+    groups, naive = len(within), share * (1 - share) / len(y)
+    robust = float(within @ within) / len(y) ** 2 * groups / max(groups - 1, 1)
+    size = len(y) / max(1.0, robust / naive) if naive > 0 else float(groups)
+    low, high = wilson_interval(share * size, size, confidence)
+    return share, float(low), float(high)
+
+
 def response_counts(contacts: ibis.Table) -> pd.DataFrame:
     """How many of each campaign's contacted customers took each step, counted in the engine.
 
@@ -63,10 +86,14 @@ def response_rates(counts: pd.DataFrame, stage: str = "redeemed", confidence: fl
     low, high = wilson_interval(known[stage], known[f"{stage}_known"], confidence)
     return pd.DataFrame(
         {
-            "campaign_id": known["campaign_id"], "targeted": known["targeted"], "count": known[stage],
-            "rate": known[stage] / known[f"{stage}_known"], "low": low, "high": high,
+            "campaign_id": known["campaign_id"],
+            "targeted": known["targeted"],
+            "count": known[stage],
+            "rate": known[stage] / known[f"{stage}_known"],
+            "low": low,
+            "high": high,
         }
-    ).reset_index(drop=True)  # fmt: skip
+    ).reset_index(drop=True)
 
 
 def funnel(panel: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +109,11 @@ def funnel(panel: pd.DataFrame) -> pd.DataFrame:
     ``redeemed`` is left out where the data do not know it.
     """
     treated, bought = panel["treated"] == 1, panel["spend"] > 0
-    redeemed = panel["redeemed"].astype("boolean") if "redeemed" in panel else pd.Series(pd.NA, index=panel.index, dtype="boolean")
+    redeemed = (
+        panel["redeemed"].astype("boolean")
+        if "redeemed" in panel
+        else pd.Series(pd.NA, index=panel.index, dtype="boolean")
+    )
     rows = [("targeted", treated.sum()), ("bought", (treated & bought).sum())]
     if redeemed[treated].notna().any():
         rows.append(("redeemed", redeemed[treated].fillna(False).sum()))

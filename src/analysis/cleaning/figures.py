@@ -1,12 +1,12 @@
 """The pictures of notebook 01: what was kept and why the rest was not, and the days that the data cover."""
 
 import pandas as pd
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.theme import PALETTE, new_figure
-
-_LABELS = 34
 
 
 def kept_and_set_aside(ledger: pd.DataFrame, reasons: pd.DataFrame, table: str, fmt: Formatter) -> Figure:
@@ -36,6 +36,7 @@ def kept_and_set_aside(ledger: pd.DataFrame, reasons: pd.DataFrame, table: str, 
         )
     ax.set_title(f"{fmt.share(row.rows_kept / total)} of {fmt.count(total)} rows are kept")
     ax.set_xlabel("Rows")
+    ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     ax.xaxis.set_major_formatter(fmt.axis("count"))
     ax.set_xlim(0, total * 1.02)
     return fig
@@ -61,7 +62,11 @@ def days_covered(profile: pd.DataFrame, fmt: Formatter) -> Figure:
     ax.set_ylim(bottom=min(0, profile.sales.min()))
     ax.legend(loc="upper left", ncols=3, frameon=False)
     ax.set_ylim(top=ax.get_ylim()[1] * 1.15)
-    fig.autofmt_xdate(rotation=0, ha="center")
+    ax.set_xlim(profile.order_date.iloc[0], profile.order_date.iloc[-1])
+    locator = AutoDateLocator(minticks=3, maxticks=6)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.tick_params(axis="x", pad=8)
     return fig
 
 

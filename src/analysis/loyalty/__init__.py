@@ -10,6 +10,16 @@
 """
 
 from .drivers import loyalty_drivers
+from .facts import (
+    extremes,
+    level_of,
+    mapped_target,
+    money_gap,
+    stated,
+    strongest_driver,
+    ten_points,
+    verdict_facts,
+)
 from .measurement import (
     USABLE,
     HaloCheck,
@@ -19,8 +29,9 @@ from .measurement import (
     halo_check,
     htmt_pairs,
     repair_blocks,
+    usable_constructs,
 )
-from .path_model import BootstrapResults, EstimationError, PLSPathModel, PLSResults
+from .path_model import BootstrapResults, EstimationError, PLSPathModel, PLSResults, survey_weights
 from .scores import (
     LOYALTY_PARTS,
     IndexPart,
@@ -68,16 +79,26 @@ __all__ = [
     "delivered_value",
     "drives",
     "ecsi",
+    "extremes",
     "halo_check",
     "htmt_pairs",
     "index_composition",
     "index_level",
     "item_weights",
+    "level_of",
     "loyalty_drivers",
     "loyalty_index",
+    "mapped_target",
+    "money_gap",
     "nps_groups",
     "numbered",
     "performance",
     "repair_blocks",
     "specify",
+    "stated",
+    "strongest_driver",
+    "survey_weights",
+    "ten_points",
+    "usable_constructs",
+    "verdict_facts",
 ]

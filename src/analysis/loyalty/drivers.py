@@ -39,7 +39,7 @@ def loyalty_drivers(
     performance, performance_low, performance_high : the driver's mean 0-100 score with percentile limits; null
         where its measurement fails
     first_share : share of the resamples in which this driver has the largest effect on the target
-    measured : whether the driver's measurement passes; if not, read its effect with caution
+    measured, target_measured : whether the measurement of either end passes; if not, read the effect with caution
 
     Effects are associations in one survey: what an intervention would do is for a later wave to show.
     Source: Hair et al. (2021), PLS-SEM Using R; Ringle & Sarstedt (2016), Ind. Manag. Data Syst. 116, eq. 1.
@@ -65,6 +65,8 @@ def loyalty_drivers(
     for target in (t for t in targets if t in names):
         t = names.index(target)
         upstream = _upstream(results, target)
+        if not upstream:
+            continue
         ranking = bootstrap.values["total_effects"][:, [names.index(d) for d in upstream], t].argmax(axis=1)
         for k, driver in enumerate(upstream):
             d = names.index(driver)
@@ -84,6 +86,7 @@ def loyalty_drivers(
                     "performance_high": level_high[d] if driver not in failed else np.nan,
                     "first_share": float((ranking == k).mean()),
                     "measured": driver not in failed,
+                    "target_measured": target not in failed,
                 }
             )
     columns = list(rows[0]) if rows else ["target", "driver", "effect"]

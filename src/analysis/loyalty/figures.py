@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
-from .measurement import CAUTION, FAIL, PASS, Thresholds
+from .measurement import CAUTION, FAIL, PASS, USUAL, Thresholds
 from .path_model import BootstrapResults
 from .resampling import IntervalMethod
 
@@ -130,14 +130,19 @@ def driver_effects(drivers: pd.DataFrame, target: str, fmt: Formatter) -> Figure
     ax.scatter(part["points"], y, s=70, c=face, edgecolors=theme.PALETTE[0], linewidths=1.8, zorder=3)
     for at, row in zip(y, part.itertuples(), strict=True):
         ax.annotate(
-            fmt.number(row.points, 2), (row.points, at), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=10
+            fmt.number(row.points, 2),
+            (row.points, at),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=10,
         )
     ax.set_yticks(y, [name if ok else f"{name} ○" for name, ok in zip(part["driver"], part["measured"], strict=True)])
     ax.set_ylim(-0.6, len(part) - 0.3)
     flag = "" if part["measured"].all() else "\n○ its items do not measure one thing well"
     ax.set_xlabel(f"Points of {target.lower()} that go with one point more\n(both 0–100; line: interval){flag}")
     top = part.iloc[-1]
-    _title(ax, f"{top['driver']} moves {target.lower()} most: {fmt.number(top['points'], 2)} points a point")
+    _title(ax, f"{top['driver']} counts most for {target.lower()}: {fmt.number(top['points'], 2)} points a point")
     return fig
 
 
@@ -150,6 +155,8 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
     part = drivers[drivers["target"] == target]
     hidden = list(part.loc[~part["measured"], "driver"])
     part = part[part["measured"]].reset_index(drop=True)
+    if part.empty:
+        return _nothing(f"No driver of {target.lower()} has a sound scale")
     fig, ax = theme.new_figure(width=WIDTH, height=4.9)
     x, y = part["points"], part["performance"]
     blue = theme.PALETTE[0]
@@ -184,9 +191,11 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
     return fig
 
 
-def reliability_dots(verdicts: pd.DataFrame, fmt: Formatter, thresholds: Thresholds = Thresholds()) -> Figure:
+def reliability_dots(verdicts: pd.DataFrame, fmt: Formatter, thresholds: Thresholds = USUAL) -> Figure:
     """Cronbach's alpha with its interval against the threshold, marked by verdict; rho_A as a small diamond."""
     judged = verdicts[verdicts["alpha"].notna()].iloc[::-1]
+    if judged.empty:
+        return _nothing("Every block is one question: agreement cannot be measured")
     fig, ax = theme.new_figure(width=WIDTH, height=1.7 + 0.48 * len(judged))
     y = np.arange(len(judged))
     looks = {PASS: (theme.PALETTE[2], "o"), CAUTION: (theme.PALETTE[0], "s"), FAIL: (theme.PALETTE[1], "X")}
@@ -200,13 +209,16 @@ def reliability_dots(verdicts: pd.DataFrame, fmt: Formatter, thresholds: Thresho
         ax.scatter(part["alpha"], y[chosen], s=85, color=colour, marker=marker, zorder=3, label=verdict)
         ax.scatter(part["rho_a"], y[chosen], s=22, facecolor=PAPER, edgecolor=INK, marker="D", zorder=4)
     ax.axvline(thresholds.alpha, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-    ax.text(thresholds.alpha - 0.01, len(judged) - 0.4, f"at least {fmt.number(thresholds.alpha, 2)}", ha="right", va="bottom",
-            fontsize=9.5, color=MUTED, rotation=0)  # fmt: skip
+    floor = f"at least {fmt.number(thresholds.alpha, 2)}"
+    at = thresholds.alpha - 0.01, len(judged) - 0.4
+    ax.text(*at, floor, ha="right", va="bottom", fontsize=9.5, color=MUTED)
     ax.set_yticks(y, judged["construct"])
     ax.set_ylim(-0.6, len(judged) - 0.1)
     ax.set_xlim(min(0.25, judged["alpha"].min() - 0.1), 1.0)
     ax.set_xlabel("Cronbach's alpha (◇ rho_A; line: interval of alpha)")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.42, -0.3 * 3.6 / (1.7 + 0.48 * len(judged))), ncols=3, frameon=False)
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.42, -0.3 * 3.6 / (1.7 + 0.48 * len(judged))), ncols=3, frameon=False
+    )
     failed = list(verdicts.loc[verdicts["verdict"] == FAIL, "construct"])
     title = f"{_listed(failed)} cannot be summed up as asked" if failed else "Every scale holds together"
     _title(ax, title)
@@ -215,6 +227,8 @@ def reliability_dots(verdicts: pd.DataFrame, fmt: Formatter, thresholds: Thresho
 
 def score_levels(levels: pd.DataFrame, fmt: Formatter, *, highlight: str = "Satisfaction") -> Figure:
     """Mean 0-100 score of every construct with its interval, highest on top, one highlighted."""
+    if levels.empty:
+        return _nothing("No block of questions can be summed up")
     part = levels.sort_values("score", kind="stable")
     fig, ax = theme.new_figure(width=WIDTH, height=1.5 + 0.45 * len(part))
     y = np.arange(len(part))
@@ -222,7 +236,14 @@ def score_levels(levels: pd.DataFrame, fmt: Formatter, *, highlight: str = "Sati
     ax.hlines(y, part["low"], part["high"], color=colours, linewidth=3)
     ax.scatter(part["score"], y, s=70, c=colours, zorder=3)
     for at, row in zip(y, part.itertuples(), strict=True):
-        ax.annotate(fmt.number(row.score, 1), (row.high, at), xytext=(6, 0), textcoords="offset points", va="center", fontsize=10)
+        ax.annotate(
+            fmt.number(row.score, 1),
+            (row.high, at),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+        )
     ax.set_yticks(y, part["construct"])
     for tick, name in zip(ax.get_yticklabels(), part["construct"], strict=True):
         tick.set_fontweight("bold" if name == highlight else "normal")
@@ -396,7 +417,17 @@ def _draw_box(ax: Axes, name: str, extent: Bbox, r_squared: float | None, fmt: F
     )
     x, y = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
     explained = r_squared is not None and np.isfinite(r_squared)
-    ax.text(x, y + (0.1 if explained else 0), name, ha="center", va="center", fontsize=11, weight="bold", color=INK, zorder=6)
+    ax.text(
+        x,
+        y + (0.1 if explained else 0),
+        name,
+        ha="center",
+        va="center",
+        fontsize=11,
+        weight="bold",
+        color=INK,
+        zorder=6,
+    )
     if explained:
         text = f"R² {fmt.share(r_squared, 0)}"
         ax.text(x, y - 0.13, text, ha="center", va="center", fontsize=9, color=INK, zorder=6)
@@ -404,6 +435,13 @@ def _draw_box(ax: Axes, name: str, extent: Bbox, r_squared: float | None, fmt: F
 
 def _title(ax: Axes, text: str) -> None:
     ax.set_title(text, loc="left", fontsize=12.5, weight="bold")
+
+
+def _nothing(text: str) -> Figure:
+    fig, ax = theme.new_figure(width=WIDTH, height=2.0)
+    ax.axis("off")
+    _title(ax, text)
+    return fig
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -56,15 +56,11 @@ class Layout:
         """The layout of `specification`."""
         sizes = [len(c.items) for c in specification.composites]
         number = {name: j for j, name in enumerate(specification.constructs)}
-        sources = tuple(
-            tuple(number[s] for s in specification.sources_of(name)) for name in specification.constructs
-        )
+        sources = tuple(tuple(number[s] for s in specification.sources_of(name)) for name in specification.constructs)
         return cls(
             starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             owner=np.repeat(np.arange(len(sizes)), sizes),
-            mode_b=tuple(
-                j for j, c in enumerate(specification.composites) if c.mode == "B" and len(c.items) > 1
-            ),
+            mode_b=tuple(j for j, c in enumerate(specification.composites) if c.mode == "B" and len(c.items) > 1),
             sources=sources,
             arrow_source=np.array([number[p.source] for p in specification.paths], dtype=np.int64),
             arrow_target=np.array([number[p.target] for p in specification.paths], dtype=np.int64),

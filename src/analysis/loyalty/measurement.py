@@ -6,6 +6,7 @@ spoil an otherwise sound block. A block that fails stays out of every index.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +39,17 @@ class Thresholds:
     htmt: float = HTMT_CEILING
 
 
+USUAL = Thresholds()
+
+
 def assess_blocks(
     results: PLSResults,
     bootstrap: BootstrapResults | None = None,
-    thresholds: Thresholds = Thresholds(),
+    thresholds: Thresholds = USUAL,
     confidence: float = 0.95,
+    labels: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """A verdict on every construct of an estimated model.
+    """A verdict on every construct of an estimated model; `labels` names items in the reasons.
 
     Returns
     -------
@@ -71,22 +76,24 @@ def assess_blocks(
         neighbours = results.htmt.loc[composite.name].dropna()
         row["closest_construct"] = neighbours.idxmax() if len(neighbours) else None
         row["closest_htmt"] = neighbours.max() if len(neighbours) else np.nan
-        rows.append(row | _verdict(row, results, thresholds))
+        rows.append(row | _verdict(row, results, thresholds, labels or {}))
     return pd.DataFrame(rows)
 
 
-def _verdict(row: dict, results: PLSResults, limit: Thresholds) -> dict:
+def _verdict(row: dict, results: PLSResults, limit: Thresholds, labels: Mapping[str, str]) -> dict:
     weights = results.weights[row["construct"]]
     if row["items"] == 1:
         return {"verdict": CAUTION, "reason": "one item: its reliability cannot be measured"}
     negative = weights[weights < 0]
     if len(negative):
-        return {"verdict": FAIL, "reason": f"{negative.idxmin()} counts against the rest of its block"}
+        name = _named(negative.idxmin(), labels)
+        return {"verdict": FAIL, "reason": f"{name} counts against the rest of its block"}
     if row["mode"] == "B":
         return {"verdict": CAUTION, "reason": "formed by its items: they need not agree"}
     faults = []
     if row["weakest_loading"] < limit.loading:
-        faults.append(f"{row['weakest_item']} hardly belongs to it (loading {row['weakest_loading']:.2f})")
+        name = _named(row["weakest_item"], labels)
+        faults.append(f"{name} hardly belongs to it (loading {row['weakest_loading']:.2f})")
     if row["alpha"] < limit.alpha:
         faults.append(f"its items agree too little (alpha {row['alpha']:.2f})")
     if faults:
@@ -97,6 +104,10 @@ def _verdict(row: dict, results: PLSResults, limit: Thresholds) -> dict:
     if row["closest_htmt"] > limit.htmt:
         doubts.append(f"hardly distinct from {row['closest_construct']} (HTMT {row['closest_htmt']:.2f})")
     return {"verdict": CAUTION if doubts else PASS, "reason": "; ".join(doubts) or "meets every threshold"}
+
+
+def _named(item: str, labels: Mapping[str, str]) -> str:
+    return f"{item} (“{labels[item]}”)" if item in labels else item
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ class Repair:
         return bool(self.left_out)
 
 
-def repair_blocks(model: PLSPathModel, data: pd.DataFrame, thresholds: Thresholds = Thresholds(), **options) -> Repair:
+def repair_blocks(model: PLSPathModel, data: pd.DataFrame, thresholds: Thresholds = USUAL, **options) -> Repair:
     """Leave out the weakest item of a failed block, if the rest of the block then holds.
 
     One item at a time, the lowest loading first, never more than a third of a block and never below two items.
@@ -145,6 +156,11 @@ def repair_blocks(model: PLSPathModel, data: pd.DataFrame, thresholds: Threshold
         else:
             unusable.append(name)
     return Repair(specification, left_out, tuple(unusable))
+
+
+def usable_constructs(verdicts: pd.DataFrame) -> list[str]:
+    """Constructs whose measurement passes, with or without caution."""
+    return list(verdicts.loc[verdicts["verdict"].isin(USABLE), "construct"])
 
 
 def htmt_pairs(
@@ -186,6 +202,7 @@ def halo_check(results: PLSResults, bootstrap: BootstrapResults, confidence: flo
     caution of Podsakoff et al. 2003, J. Appl. Psychol. 88, p. 889, that it can raise a doubt, not settle it).
     Limits come from at most 1,000 of the bootstrap's resamples.
     """
+
     def shares(correlations: np.ndarray) -> np.ndarray:
         values = np.linalg.eigvalsh(correlations)[:, ::-1]
         return values[:, :2] / correlations.shape[1]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -74,6 +75,19 @@ def read_answers(data: pd.DataFrame, items: Sequence[str], missing_codes: Iterab
         answers = answers.mask(np.isinf(answers))
         columns[item] = answers.mask(answers.isin(numeric))
     return pd.DataFrame(columns, index=data.index)
+
+
+def survey_weights(data: pd.DataFrame) -> pd.Series | None:
+    """The column `weight` of the answers, or None if there is none or it is empty.
+
+    Raises EstimationError if some respondents have a weight and others have not.
+    """
+    if "weight" not in data.columns or data["weight"].isna().all():
+        return None
+    lacking = int(data["weight"].isna().sum())
+    if lacking:
+        raise EstimationError(f"{lacking} respondents have no weight: give every respondent one, or none")
+    return data["weight"].astype(float)
 
 
 class PLSPathModel:
@@ -216,9 +230,7 @@ class PLSResults:
     @cached_property
     def cross_loadings(self) -> pd.DataFrame:
         """Correlation of each item with every composite."""
-        return pd.DataFrame(
-            self.estimates.cross_loadings[0], self.specification.items, self.specification.constructs
-        )
+        return pd.DataFrame(self.estimates.cross_loadings[0], self.specification.items, self.specification.constructs)
 
     @cached_property
     def r_squared(self) -> pd.Series:
@@ -292,6 +304,14 @@ class PLSResults:
     def indirect_effect(self, *route: str) -> float:
         """Product of the path coefficients along a route of constructs."""
         return float(np.prod(self.estimates.paths[0, _route(self.specification, route)]))
+
+    def scheme_difference(self) -> float:
+        """Largest difference between the paths of the three weighting schemes: how much the choice matters."""
+        paths = [
+            estimate(self.moments.correlations, self.model.layout, scheme, **self.settings).paths[0]
+            for scheme in SCHEMES
+        ]
+        return float(np.nanmax(np.ptp(paths, axis=0)))
 
     def composite_scores(self) -> pd.DataFrame:
         """Standardised composite scores of the respondents used (missing answers at their mean)."""
@@ -482,9 +502,7 @@ class BootstrapResults:
         low, high = self.interval_of(lambda q: q["paths"][:, along].prod(axis=1), confidence, method)
         return self.results.indirect_effect(*route), float(low), float(high)
 
-    def summary(
-        self, confidence: float = 0.95, method: IntervalMethod = "percentile"
-    ) -> dict[str, pd.DataFrame]:
+    def summary(self, confidence: float = 0.95, method: IntervalMethod = "percentile") -> dict[str, pd.DataFrame]:
         """The frames of `PLSResults.summary` with standard errors and limits."""
         frames = self.results.summary()
         limits = self.conf_int(confidence, method).reset_index(drop=True)
@@ -529,7 +547,7 @@ def _own_loadings(estimates: Estimates, layout: Layout) -> Array:
 
 def _route(specification: Specification, route: Sequence[str]) -> list[int]:
     arrows = [(p.source, p.target) for p in specification.paths]
-    steps = list(zip(route[:-1], route[1:], strict=True))
+    steps = list(itertools.pairwise(route))
     missing = [step for step in steps if step not in arrows]
     if missing or not steps:
         raise ValueError(f"no path {' -> '.join(missing[0] if missing else route)} in the model")

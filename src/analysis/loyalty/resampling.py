@@ -20,9 +20,7 @@ def percentile_interval(draws: Array, confidence: float = 0.95) -> tuple[Array, 
     return low.reshape(draws.shape[1:]), high.reshape(draws.shape[1:])
 
 
-def bca_interval(
-    estimate: Array, draws: Array, jackknife: Array, confidence: float = 0.95
-) -> tuple[Array, Array]:
+def bca_interval(estimate: Array, draws: Array, jackknife: Array, confidence: float = 0.95) -> tuple[Array, Array]:
     """Bias-corrected and accelerated interval.
 
     Parameters

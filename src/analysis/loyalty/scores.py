@@ -112,9 +112,7 @@ def construct_scores(results: PLSResults, scale: Scale, usable: Iterable[str]) -
     check_scale(answers, scale)
     low, high = scale_limits(answers.columns, scale)
     layout = results.model.layout
-    shares, _ = item_shares(
-        results.estimates.weights, results.moments.deviations, low, high, layout.starts[:-1]
-    )
+    shares, _ = item_shares(results.estimates.weights, results.moments.deviations, low, high, layout.starts[:-1])
     filled = answers.fillna(pd.Series(results.moments.means[0], index=answers.columns)).to_numpy()
     placed = 100 * (filled - low) / (high - low) * shares[0]
     columns = {}

@@ -153,7 +153,13 @@ ECSI_PATHS: tuple[Path, ...] = (
 Anal. 48, 159-205, figure 5)."""
 
 ECSI_CONSTRUCTS: tuple[str, ...] = (
-    "Image", "Expectation", "Quality", "Value", "Satisfaction", "Complaints", "Loyalty",
+    "Image",
+    "Expectation",
+    "Quality",
+    "Value",
+    "Satisfaction",
+    "Complaints",
+    "Loyalty",
 )
 
 

@@ -15,16 +15,12 @@ from analysis.reporting.theme import DPI, png
 Bundle = tuple[dict[str, object], dict[str, object]]
 
 
-def figure_bundle(
-    figure: Figure, figure_id: str, alt: str, caption: str | None = None
-) -> Bundle:
+def figure_bundle(figure: Figure, figure_id: str, alt: str, caption: str | None = None) -> Bundle:
     """A picture with its alt text and caption, both Markdown; RapportError when it has no alt text."""
     words = to_plain(alt)
     if not words:
-        raise RapportError(
-            f"figure '{figure_id}' has no alt text; say in a sentence what it shows"
-        )
-    width, height = (round(inches * DPI) for inches in figure.get_size_inches())
+        raise RapportError(f"figure '{figure_id}' has no alt text; say in a sentence what it shows")
+    width, height = (int(inches * DPI) for inches in figure.get_size_inches())
     data = {
         "image/png": base64.b64encode(png(figure)).decode("ascii"),
         "text/plain": words,
@@ -58,9 +54,7 @@ def finding_bundle(finding_id: str, sentence: str, note: str = "") -> Bundle:
 
 def text_bundle(text_id: str, text: str) -> Bundle:
     """A paragraph of Markdown."""
-    return {"text/markdown": for_notebook(text), "text/plain": to_plain(text)}, {
-        "rapport": _mark("text", text_id)
-    }
+    return {"text/markdown": for_notebook(text), "text/plain": to_plain(text)}, {"rapport": _mark("text", text_id)}
 
 
 def _mark(kind: str, name: str, **more: str) -> dict[str, str]:

@@ -30,9 +30,7 @@ UNITS = (
 )  # fmt: skip
 NUMERIC_UNITS = frozenset(UNITS) - {"date", "text"}
 
-_WIDE = Context(
-    prec=700
-)  # any float has fewer digits, so no amount is too large to write
+_WIDE = Context(prec=700)  # any float has fewer digits, so no amount is too large to write
 
 
 class Formatter:
@@ -54,9 +52,7 @@ class Formatter:
     def __init__(self, locale: str = "en", currency: str = "USD"):
         self.locale = parse_locale(locale)
         if currency not in list_currencies():
-            raise RapportError(
-                f"unknown currency '{currency}'; use an ISO 4217 code such as USD"
-            )
+            raise RapportError(f"unknown currency '{currency}'; use an ISO 4217 code such as USD")
         self.currency = currency
         self.language = language(locale)
         self._words = words(locale, "numbers")
@@ -73,10 +69,10 @@ class Formatter:
             return self.missing
         if exact:
             return self._currency(number, get_currency_precision(self.currency))
-        number = _significant(number, 4)
-        if abs(number) >= 1_000_000 and number.is_finite():
+        rounded = _significant(number, 4)
+        if abs(rounded) >= 1_000_000 and number.is_finite():
             return self._compact_money(number, "long", 3)
-        return self._currency(number, self._money_decimals(number))
+        return self._currency(_four_digits(number), self._money_decimals(rounded))
 
     def share(self, x, digits: int | None = None) -> str:
         """A share of one as a percentage, ``54.3%``; more digits close to 0 and 100 %, so neither is feigned."""
@@ -101,7 +97,7 @@ class Formatter:
         """A plain number with ``digits`` decimals, or with three significant digits where none are given."""
         number = _decimal(x)
         if digits is None and number is not None:
-            number = number if _is_integer(x) else _significant(number, 4)
+            number = number if _is_integer(x) else _four_digits(number)
             digits = 0 if _is_integer(x) else _decimals_for(number, 3)
         return self._decimal(number, digits or 0)
 
@@ -115,16 +111,13 @@ class Formatter:
 
     def points(self, x) -> str:
         """A place or a difference on a 0–100 scale, ``72.4 points``."""
-        return self._with_word(x, "points", 1)
+        number = _decimal(x)
+        return self._with_word(x, "points", 2 if number is not None and abs(number) < 1 else 1)
 
     def date(self, x) -> str:
         """A date in full, ``December 31, 2018``; takes dates, timestamps and ISO text."""
         day = _date(x)
-        return (
-            self.missing
-            if day is None
-            else format_date(day, "long", locale=self.locale)
-        )
+        return self.missing if day is None else format_date(day, "long", locale=self.locale)
 
     def value(self, x, unit: str) -> str:
         """A value by its unit, one of ``UNITS``; ValueError for any other."""
@@ -164,6 +157,8 @@ class Formatter:
         low_text, high_text = self.value(low, unit), self.value(high, unit)
         if low_text == high_text and low != high:
             low_text, high_text = self._finer(low, unit), self._finer(high, unit)
+        if self.unit_word(unit):  # from 3 to 5 days
+            low_text = low_text.rsplit(" ", 1)[0]
         return self._words["from_to"].format(low=low_text, high=high_text)
 
     def column(self, values: Iterable, unit: str) -> list[str]:
@@ -172,25 +167,21 @@ class Formatter:
         if _known(unit) in ("date", "text", "count", "money_exact"):
             return [self.value(value, unit) for value in values]
         numbers = [_decimal(value) for value in values]
-        sizes = [
-            abs(number)
-            for number in numbers
-            if number is not None and number.is_finite()
-        ]
+        sizes = [abs(number) for number in numbers if number is not None and number.is_finite()]
         if unit == "money":
-            rounded = [
-                None if number is None else _significant(number, 4)
-                for number in numbers
-            ]
-            decimals = self._money_decimals(max(sizes, default=Decimal(0)), table=True)
+            decimals = self._money_decimals(max(map(_four_digits, sizes), default=Decimal(0)), table=True)
             return [
-                self.missing if number is None else self._currency(number, decimals)
-                for number in rounded
+                self.missing if number is None else self._currency(_four_digits(number), decimals) for number in numbers
             ]
         if unit == "share":
             decimals = 2 if sizes and max(sizes) < Decimal("0.01") else 1
+            least = Decimal(1).scaleb(-decimals - 2)
             return [
-                self.missing if number is None else self._percent(number, decimals)
+                f"<{self._percent(least, decimals)}"
+                if number is not None and 0 < number < least / 2
+                else self.missing
+                if number is None
+                else self._percent(number, decimals)
                 for number in numbers
             ]
         if _whole(values):
@@ -225,41 +216,34 @@ class Formatter:
             return self._percent(number, min(max(0, decimals - 2), 4))
         if unit in ("money", "money_exact"):
             if abs(number) >= 10_000:
-                return self._compact_money(number, "short", 3, trim=True)
+                return self._compact_money(_decimal(x), "short", 3, trim=True)
             places = get_currency_precision(self.currency)
             return self._currency(number, places if 0 < decimals < places else decimals)
         return self._decimal(number, decimals)
 
     def _finer(self, x, unit: str) -> str:
-        if unit == "money":
-            number = _significant(_decimal(x), 4)
-            if abs(number) >= 1_000_000:
-                return self._compact_money(number, "long", 4)
+        if unit == "money" and abs(_significant(_decimal(x), 4)) >= 1_000_000:
+            return self._compact_money(_decimal(x), "long", 4)
         return self.share(x, 2) if unit == "share" else self.value(x, unit)
 
     def _money_decimals(self, number: Decimal, *, table: bool = False) -> int:
         places = get_currency_precision(self.currency)
         if not number.is_finite() or abs(number) >= (1000 if table else 100):
             return 0
-        if table or number == 0 or abs(number) >= Decimal("0.1"):
+        if table or abs(number) < Decimal("0.000001") or abs(number) >= Decimal("0.1"):
             return 0 if number == 0 and not table else places
         return min(6, max(places, 1 - number.adjusted()))
 
-    def _compact_money(
-        self, number: Decimal, length: str, digits: int, *, trim: bool = False
-    ) -> str:
+    def _compact_money(self, number: Decimal, length: str, digits: int, *, trim: bool = False) -> str:
+        number = _significant(number, digits)
         forms = self.locale.compact_decimal_formats
         patterns = (forms.get(length) or forms["short"])["other"]
-        magnitude = max(
-            (int(key) for key in patterns if int(key) <= abs(number)), default=1
-        )
+        magnitude = max((int(key) for key in patterns if int(key) <= abs(number)), default=1)
         pattern = patterns[str(magnitude)].pattern if magnitude > 1 else "0"
         if not pattern.strip("0"):  # the language does not shorten numbers of this size
             return self._currency(number, 0)
         zeros = re.search("0+", pattern).group()
-        mantissa = _significant(
-            number / (Decimal(magnitude) / 10 ** (len(zeros) - 1)), digits
-        )
+        mantissa = number / (Decimal(magnitude) / 10 ** (len(zeros) - 1))
         decimals = max(0, digits - len(zeros))
         if trim:
             decimals = _decimals_of(mantissa)
@@ -273,9 +257,7 @@ class Formatter:
         )
 
     def _currency(self, number: Decimal, decimals: int) -> str:
-        pattern = _with_decimals(
-            self.locale.currency_formats["standard"].pattern, decimals
-        )
+        pattern = _with_decimals(self.locale.currency_formats["standard"].pattern, decimals)
         return _written(
             lambda rounded: format_currency(
                 rounded,
@@ -311,9 +293,7 @@ class Formatter:
         if number is None:
             return self.missing
         rounded = _quantised(number, decimals)
-        if rounded == rounded.to_integral_value() and (
-            word != "points" or _is_integer(x)
-        ):
+        if rounded == rounded.to_integral_value() and (word != "points" or _is_integer(x)):
             rounded, decimals = _quantised(rounded, 0), 0
         forms = self._words[word]
         return f"{self._decimal(rounded, decimals)} {forms.get(self.locale.plural_form(abs(rounded)), forms['other'])}"
@@ -329,33 +309,30 @@ def _decimal(x) -> Decimal | None:
     if _absent(x):
         return None
     if isinstance(x, bool | str | bytes):
-        raise RapportError(
-            f"expected a number, found {x!r}; give it the unit 'text' or convert it first"
-        )
+        raise RapportError(f"expected a number, found {x!r}; give it the unit 'text' or convert it first")
     # str() of a float is its shortest exact form, so 0.145 rounds as people write it, not as binary holds it.
-    return (
-        x
-        if isinstance(x, Decimal)
-        else Decimal(str(x.item() if hasattr(x, "item") else x))
-    )
+    return x if isinstance(x, Decimal) else Decimal(str(x.item() if hasattr(x, "item") else x))
 
 
 def _quantised(number: Decimal, decimals: int) -> Decimal:
     if not number.is_finite():
         return number
     with localcontext(_WIDE):
-        rounded = number.quantize(
-            Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN
-        )
+        rounded = number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN)
     return abs(rounded) if rounded == 0 else rounded
 
 
 def _significant(number: Decimal, digits: int) -> Decimal:
     if number == 0 or not number.is_finite():
         return number
-    return Decimal(
-        format(_quantised(number.scaleb(digits - 1 - number.adjusted()), 0), "f")
-    ).scaleb(number.adjusted() - digits + 1)
+    return Decimal(format(_quantised(number.scaleb(digits - 1 - number.adjusted()), 0), "f")).scaleb(
+        number.adjusted() - digits + 1
+    )
+
+
+def _four_digits(number: Decimal) -> Decimal:
+    """A number as its whole part needs it: four significant digits from a thousand on, untouched below."""
+    return _significant(number, 4) if abs(number) >= 1000 else number
 
 
 def _decimals_for(number: Decimal, digits: int) -> int:
@@ -374,10 +351,7 @@ def _is_integer(x) -> bool:
 
 def _whole(values: Iterable) -> bool:
     numbers = [number for number in map(_decimal, values) if number is not None]
-    return all(
-        not number.is_finite() or number == number.to_integral_value()
-        for number in numbers
-    )
+    return all(not number.is_finite() or number == number.to_integral_value() for number in numbers)
 
 
 def _large(x) -> bool:

@@ -108,16 +108,13 @@ class _Renderer(mistune.HTMLRenderer):
         self._heading = heading
 
     def text(self, text: str) -> str:
-        return mistune.util.safe_entity(
-            text
-        )  # mistune's own would show character references as code
+        return mistune.util.safe_entity(text)  # mistune's own would show character references as code
 
     def heading(self, text: str, level: int, **attributes) -> str:
-        return (
-            self._heading(text, level)
-            if self._heading
-            else f"<p><strong>{text}</strong></p>\n"
-        )
+        return self._heading(text, level) if self._heading else f"<p><strong>{text}</strong></p>\n"
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        return text if self.safe_url(url) == "#harmful-link" else super().link(text, url, title)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         return text  # a picture from elsewhere would be a request; figures arrive as outputs
@@ -132,20 +129,13 @@ def to_html(markdown: str, heading: Callable[[str, int], str] | None = None) -> 
     heading : callable, optional
         Takes a heading's HTML and level, returns its element; headings are bold paragraphs without it.
     """
-    render = mistune.create_markdown(
-        renderer=_Renderer(heading), plugins=["table", "strikethrough"]
-    )
+    render = mistune.create_markdown(renderer=_Renderer(heading), plugins=["table", "strikethrough"])
     return sanitise(render(markdown.replace("<span>$</span>", "$")))
 
 
 def to_inline(markdown: str) -> str:
     """Render a sentence of Markdown to HTML without a paragraph around it."""
-    return (
-        re.sub(r"\s*</p>\s*<p>\s*", " ", to_html(markdown))
-        .strip()
-        .removeprefix("<p>")
-        .removesuffix("</p>")
-    )
+    return re.sub(r"\s*</p>\s*<p>\s*", " ", to_html(markdown)).strip().removeprefix("<p>").removesuffix("</p>")
 
 
 def to_plain(markdown: str) -> str:

@@ -57,9 +57,7 @@ def people_table(
                 f"table '{table_id}': no column '{name}'; the frame has {', '.join(map(str, frame.columns))}"
             )
         if not label.strip() or unit not in UNITS:
-            raise RapportError(
-                f"table '{table_id}', column '{name}': give a label and one of {', '.join(UNITS)}"
-            )
+            raise RapportError(f"table '{table_id}', column '{name}': give a label and one of {', '.join(UNITS)}")
     # Plain names keep ids free of what a column may be called; the labels carry the words.
     names = {name: f"c{place}" for place, name in enumerate(columns, start=1)}
     cells = {}
@@ -67,30 +65,16 @@ def people_table(
         try:
             cells[names[name]] = formatter.column(frame[name], unit)
         except ValueError as error:
-            raise RapportError(
-                f"table '{table_id}', column '{name}': {error}"
-            ) from error
-    if (
-        row_label is None
-        and (first := next(iter(columns)))
-        and columns[first][1] == "text"
-    ):
+            raise RapportError(f"table '{table_id}', column '{name}': {error}") from error
+    if row_label is None and (first := next(iter(columns))) and columns[first][1] == "text":
         row_label = first
     stub = names.get(row_label)
     table = gt.GT(pd.DataFrame(cells, dtype=str), id=table_id, rowname_col=stub)
-    table = table.cols_label(
-        {
-            names[name]: _header(*columns[name], formatter)
-            for name in names
-            if name != row_label
-        }
-    )
+    table = table.cols_label({names[name]: _header(*columns[name], formatter) for name in names if name != row_label})
     if stub:
         table = table.tab_stubhead(columns[row_label][0])
     for name, (_, unit) in columns.items():
-        table = table.cols_align(
-            "right" if unit in NUMERIC_UNITS else "left", [names[name]]
-        )
+        table = table.cols_align("right" if unit in NUMERIC_UNITS else "left", [names[name]])
     return _accessible(table.as_raw_html(), table_id, caption)
 
 
@@ -106,11 +90,7 @@ def _accessible(html: str, table_id: str, caption: str | None) -> str:
     for attribute in [name for name in table.attrs if name.startswith("data-")]:
         del table[attribute]
     for cell in table.find_all(["th", "td"]):
-        cell.attrs = {
-            name: value
-            for name, value in cell.attrs.items()
-            if name in ("scope", "id", "headers", "class")
-        }
+        cell.attrs = {name: value for name, value in cell.attrs.items() if name in ("scope", "id", "headers", "class")}
         right = "gt_right" in cell.get("class", [])
         cell["class"] = ["number"] if right else []
         if right:
@@ -120,16 +100,16 @@ def _accessible(html: str, table_id: str, caption: str | None) -> str:
     for part in table.find_all(["thead", "tbody", "tr"]):
         part.attrs = {}
     if table.tbody.find("th"):
-        table.thead.find("th")["id"] = (
-            f"{table_id}-c1"  # great_tables makes it of the label, blanks and all
-        )
+        table.thead.find("th")["id"] = f"{table_id}-c1"  # great_tables makes it of the label, blanks and all
     for cell in table.find_all("th", string=lambda text: not (text or "").strip()):
         cell.name, cell.attrs = "td", {}
     table.attrs = {"class": ["people"], "id": table_id}
     label = escape(to_plain(caption)) if caption else escape(table_id.replace("_", " "))
     head = f"<caption>{to_inline(caption)}</caption>\n" if caption else ""
     opening, rest = re.sub(r"\n\s*", "\n", str(table)).split(">", 1)
-    return f'<div class="table" role="region" tabindex="0" aria-label="{label}">\n{opening}>\n{head}{rest.strip()}\n</div>'
+    return (
+        f'<div class="table" role="region" tabindex="0" aria-label="{label}">\n{opening}>\n{head}{rest.strip()}\n</div>'
+    )
 
 
 def csv_safe(frame: pd.DataFrame) -> pd.DataFrame:
@@ -140,14 +120,10 @@ def csv_safe(frame: pd.DataFrame) -> pd.DataFrame:
     """
     safe = frame.copy()
     for place, (_, column) in enumerate(frame.items()):
-        if pd.api.types.is_numeric_dtype(
-            column
-        ) or pd.api.types.is_datetime64_any_dtype(column):
+        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
             continue
         categorical = isinstance(column.dtype, pd.CategoricalDtype)
-        safe.isetitem(
-            place, (column.astype(object) if categorical else column).map(_inert)
-        )
+        safe.isetitem(place, (column.astype(object) if categorical else column).map(_inert))
     safe.columns = [_inert(name) for name in frame.columns]
     return safe
 
@@ -159,7 +135,9 @@ def _inert(cell: object) -> object:
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a frame as CSV for a spreadsheet: UTF-8 with a byte-order mark, so that Excel sees it, and CRLF (RFC 4180)."""
-    csv_safe(frame).to_csv(
-        path, index=False, encoding="utf-8-sig", lineterminator="\r\n"
-    )
+    """Write a frame as CSV for a spreadsheet.
+
+    UTF-8 with a byte-order mark, without which Excel takes it for the machine's own code page; line ends and
+    quotes after RFC 4180; text made harmless by ``csv_safe``.
+    """
+    csv_safe(frame).to_csv(path, index=False, encoding="utf-8-sig", lineterminator="\r\n")

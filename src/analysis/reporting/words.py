@@ -19,9 +19,7 @@ class _UniqueKeys(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.value in seen:
                 line = key_node.start_mark.line + 1
-                raise RapportError(
-                    f"line {line}: key '{key_node.value}' is given twice; keep one of them"
-                )
+                raise RapportError(f"line {line}: key '{key_node.value}' is given twice; keep one of them")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
@@ -31,9 +29,7 @@ def parse_locale(locale: str) -> Locale:
     try:
         return Locale.parse(locale.replace("-", "_"))
     except (UnknownLocaleError, ValueError) as error:
-        raise RapportError(
-            f"unknown locale '{locale}'; use a name such as en, en_GB or zh_CN"
-        ) from error
+        raise RapportError(f"unknown locale '{locale}'; use a name such as en, en_GB or zh_CN") from error
 
 
 @cache
@@ -60,13 +56,9 @@ def words(locale: str, name: str) -> dict[str, object]:
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
-        raise RapportError(
-            f"{shown} does not exist; add it with one template a key"
-        ) from None
+        raise RapportError(f"{shown} does not exist; add it with one template a key") from None
     except (yaml.YAMLError, ValueError) as error:
         raise RapportError(f"{shown}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise RapportError(
-            f"{shown}: expected `key: template` lines, found {type(loaded).__name__}"
-        )
+        raise RapportError(f"{shown}: expected `key: template` lines, found {type(loaded).__name__}")
     return loaded

@@ -1,8 +1,8 @@
 """Behaviour segments: k-means on scaled behaviour, how many, how stable, and whether there are any at all.
 
-Follows Dolnicar, Grün & Leisch (2018), *Market Segmentation Analysis*: structure is looked for before segments are
-drawn, every solution is repeated over pairs of bootstrap samples, and a partition of customers who form one
-cloud is called what it is, constructed.
+Follows Dolnicar, Grün & Leisch (2018), *Market Segmentation Analysis*: structure is looked for before
+segments are drawn, every solution is repeated over pairs of bootstrap samples, and a partition of customers
+who form one cloud is called what it is, constructed.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ VALLEY_LEVEL = 0.01
 class BehaviourScaler(TransformerMixin, BaseEstimator):
     """Put behaviour features on one scale on which a few large customers do not decide the distances.
 
-    Heavy-tailed features (no negative value, sample skewness over ``heavy_tail``) are replaced by log(1 + x); then each is centred on
-    its median, divided by its interquartile range over 1.349 (the standard deviation of a normal), and cut at ``limit``.
+    Heavy-tailed features (no negative value, sample skewness over ``heavy_tail``) are replaced by log(1 + x);
+    then each is centred on its median, divided by its interquartile range over 1.349 (the standard deviation
+    of a normal), and cut at ``limit``.
 
     Parameters
     ----------
@@ -98,9 +99,7 @@ class CustomerSegmenter(ClusterMixin, BaseEstimator):
     merged_ : how many segments were merged away.
     """
 
-    def __init__(
-        self, n_clusters: int = 4, n_init: int = 10, min_size: int = 1, random_state: int | None = None
-    ):
+    def __init__(self, n_clusters: int = 4, n_init: int = 10, min_size: int = 1, random_state: int | None = None):
         self.n_clusters = n_clusters
         self.n_init = n_init
         self.min_size = min_size
@@ -122,9 +121,7 @@ class CustomerSegmenter(ClusterMixin, BaseEstimator):
         kept = self._merge_small(Z, centers)
         self.merged_ = len(centers) - len(kept)
         labels = pairwise_distances_argmin(Z, kept)
-        means = np.array(
-            [value[labels == j].mean() if (labels == j).any() else -np.inf for j in range(len(kept))]
-        )
+        means = np.array([value[labels == j].mean() if (labels == j).any() else -np.inf for j in range(len(kept))])
         # Centres break ties of value, so that equal segments keep one order too.
         order = np.lexsort((*kept.T[::-1], -means))
         self.centers_ = kept[order]
@@ -162,7 +159,8 @@ def jaccard(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    Array of shape (segments of ``first``,): the largest |A ∩ B| / |A ∪ B| over segments B of ``second``, 0 to 1.
+    Array of shape (segments of ``first``,): the largest |A ∩ B| / |A ∪ B| over segments B of ``second``, 0 to
+    1.
     """
     table = np.zeros((first.max() + 1, second.max() + 1))
     np.add.at(table, (first, second), 1)
@@ -173,10 +171,11 @@ def jaccard(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def valley_p_values(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Is there a valley between each segment and its nearest neighbour?
 
-    The customers of both are projected on the line through the two centres, and counted in three strips of equal width
-    around one centre, the middle and the other centre. Where customers form one hump, the middle strip cannot hold
-    fewer than both others; the p-value is the larger of the two exact conditional binomial p-values that it does
-    (an intersection-union test: both must be small). Our own construction, in the spirit of bump hunting (Good & Gaskins 1980).
+    The customers of both are projected on the line through the two centres, and counted in three strips of
+    equal width around one centre, the middle and the other centre. Where customers form one hump, the middle
+    strip cannot hold fewer than both others; the p-value is the larger of the two exact conditional binomial
+    p-values that it does (an intersection-union test: both must be small). Our own construction, in the
+    spirit of bump hunting (Good & Gaskins 1980).
 
     Parameters
     ----------
@@ -211,8 +210,9 @@ class ClusterSearch:
 
     Attributes
     ----------
-    table : one row a number of segments: segments, global_stability (mean adjusted Rand), stability_low, stability_high (middle 90 % of pairs),
-        least_jaccard, gap, gap_error, valley_p (largest of the segments), qualifies.
+    table : one row a number of segments: segments, global_stability (mean adjusted Rand), stability_low,
+        stability_high (middle 90 % of pairs), least_jaccard, gap, gap_error, valley_p (largest of the
+        segments), qualifies.
     found : True when at least one number of segments qualifies as natural clusters.
     n_clusters : the number to use: natural clusters if found, else the steadiest partition of 3 or more.
     rows : customers the search looked at.
@@ -229,17 +229,17 @@ def search_clusters(
     clusters_max: int = 8,
     bootstrap_pairs: int = 20,
     seed: int = 1,
-    max_rows: int = 2000,
+    max_rows: int = 3000,
     gap_references: int = 20,
 ) -> ClusterSearch:
     """Look for natural clusters, and for the steadiest number of segments.
 
-    A number of segments qualifies as natural when all four hold: partitions of bootstrap pairs agree (mean adjusted Rand
-    at least .75); each segment is found again (Hennig's Jaccard at least .6 on average); the gap statistic exceeds
-    that of one cluster by its standard error (Tibshirani, Walther & Hastie 2001); and a valley
-    (:func:`valley_p_values`, at .01) parts each segment from its neighbour. Stability alone proves nothing: a long cloud
-    splits in two at the same place every time. Among those that qualify, the smallest within one standard error of the
-    largest gap is taken.
+    A number of segments qualifies as natural when all four hold: partitions of bootstrap pairs agree (mean
+    adjusted Rand at least .75); each segment is found again (Hennig's Jaccard at least .6 on average); the
+    gap statistic exceeds that of one cluster by its standard error (Tibshirani, Walther & Hastie 2001); and a
+    valley (:func:`valley_p_values`, at .01) parts each segment from its neighbour. Stability alone proves
+    nothing: a long cloud splits in two at the same place every time. Among those that qualify, the smallest
+    within one standard error of the largest gap is taken.
 
     Parameters
     ----------
@@ -302,10 +302,7 @@ def _judge(Z, k, pairs, references, gap_of_one, rng, seed) -> dict:
         "gap_error": error,
         "valley_p": float(valley),
         "qualifies": bool(
-            np.mean(agreement) >= STABLE
-            and least >= DOUBTFUL
-            and gap > gap_of_one + error
-            and valley <= VALLEY_LEVEL
+            np.mean(agreement) >= STABLE and least >= DOUBTFUL and gap > gap_of_one + error and valley <= VALLEY_LEVEL
         ),
     }
 
@@ -343,9 +340,7 @@ def _log_within(Z: np.ndarray, k: int, seed, n_init: int) -> float:
     return float(np.log(max(within, 1e-12)))
 
 
-def segment_stability(
-    X, labels: np.ndarray, samples: int = 40, seed: int = 1, max_rows: int = 2000
-) -> np.ndarray:
+def segment_stability(X, labels: np.ndarray, samples: int = 40, seed: int = 1, max_rows: int = 3000) -> np.ndarray:
     """Mean Jaccard of each segment over bootstrap samples (Hennig 2007): under .6 do not trust, over .75 stable.
 
     Parameters
@@ -375,7 +370,8 @@ def segment_stability(
 def profile(features: pd.DataFrame, labels: np.ndarray, deviation: float = 0.25) -> pd.DataFrame:
     """Mean of every feature in every segment against all customers, with the marker variables.
 
-    A marker variable deviates from the mean of all by a quarter or more (Dolnicar, Grün & Leisch 2018, chapter 8).
+    A marker variable deviates from the mean of all by a quarter or more (Dolnicar, Grün & Leisch 2018,
+    chapter 8).
 
     Parameters
     ----------
@@ -385,7 +381,8 @@ def profile(features: pd.DataFrame, labels: np.ndarray, deviation: float = 0.25)
 
     Returns
     -------
-    One row a segment × feature: segment, feature, mean, overall, ratio (mean / overall), marker (bool), direction (``high``, ``low`` or ``""``).
+    One row a segment × feature: segment, feature, mean, overall, ratio (mean / overall), marker (bool),
+    direction (``high``, ``low`` or ``""``).
     """
     means = features.groupby(np.asarray(labels)).mean()
     overall = features.mean()
@@ -413,25 +410,20 @@ def segment_markers(
 
     Returns
     -------
-    segment -> [(feature, ``high`` or ``low``), …]; empty for a segment that is like the rest. Two segments with the same features get a
-    third (and so on) until they differ, as far as they have markers.
+    segment -> [(feature, ``high`` or ``low``), …]; empty for a segment that is like the rest. Two segments
+    with the same features get a third (and so on) until they differ, as far as they have markers.
     """
     table = profiles if basis is None else profiles[profiles["feature"].isin(basis)]
     marked = table[table["marker"]].assign(size=lambda t: np.log(t["ratio"].clip(lower=1e-3)).abs())
     marked = marked.sort_values(["segment", "size"], ascending=[True, False], kind="stable")
     ranked = {
-        int(s): list(zip(rows["feature"], rows["direction"], strict=True))
-        for s, rows in marked.groupby("segment")
+        int(s): list(zip(rows["feature"], rows["direction"], strict=True)) for s, rows in marked.groupby("segment")
     }
     ranked = {int(s): ranked.get(int(s), []) for s in sorted(profiles["segment"].unique())}
     length = dict.fromkeys(ranked, most)
     for _ in range(len(profiles["feature"].unique())):
         seen = {s: tuple(sorted(m[: length[s]])) for s, m in ranked.items()}
-        twins = [
-            s
-            for s, name in seen.items()
-            if list(seen.values()).count(name) > 1 and length[s] < len(ranked[s])
-        ]
+        twins = [s for s, name in seen.items() if list(seen.values()).count(name) > 1 and length[s] < len(ranked[s])]
         if not twins:
             break
         for s in twins:
@@ -461,15 +453,16 @@ class Segments:
 
     Attributes
     ----------
-    labels : Series of shape (n,): ``A``, ``B``, … by falling mean spend; null where ``reason`` says why there are none.
+    labels : Series of shape (n,): ``A``, ``B``, … by falling mean spend; null where ``reason`` says why there
+        are none.
     basis : features that made the segments.
     search : :class:`ClusterSearch`, None without segments.
     sizes : one row a segment: segment, customers, share_customers, sales, share_sales, jaccard.
     profiles : frame of :func:`profile` for all features, with column basis (bool: did it make the segments?).
     markers : segment -> [(feature, direction), …], for a name.
     reason : None, ``few_customers`` or ``few_features``.
-    needed : customers that the method needs at least; advised : customers that the literature advises for this many features
-        (Dolnicar, Grün & Leisch 2016: 100 a variable).
+    needed : customers that the method needs at least; advised : customers that the literature advises for
+        this many features (Dolnicar, Grün & Leisch 2016: 100 a variable).
     """
 
     labels: pd.Series
@@ -493,12 +486,13 @@ def find_segments(
 ) -> Segments:
     """Segment customers by behaviour, and say how far to trust it.
 
-    Spend itself is not in the basis: it is purchase days times basket, and would count both twice; it orders the segments and
-    describes them from outside.
+    Spend itself is not in the basis: it is purchase days times basket, and would count both twice; it orders
+    the segments and describes them from outside.
 
     Parameters
     ----------
-    features : frame of :func:`analysis.segmentation.features.behaviour_features`, shares drawn by ``steady_shares``.
+    features : frame of :func:`analysis.segmentation.features.behaviour_features`, shares drawn by
+        ``steady_shares``.
     clusters_max, bootstrap_pairs, seed : as in :func:`search_clusters`.
     small_group : smaller segments are merged.
     deviation : least relative deviation of a marker variable.
@@ -513,9 +507,7 @@ def find_segments(
     if reason:
         none = pd.Series(None, index=features.index, dtype="str", name="cluster")
         empty = pd.DataFrame()
-        return Segments(
-            none, basis, None, empty, empty, {}, reason, needed, ADVISED_CUSTOMERS_A_FEATURE * len(basis)
-        )
+        return Segments(none, basis, None, empty, empty, {}, reason, needed, ADVISED_CUSTOMERS_A_FEATURE * len(basis))
     X, spend = features[list(basis)].to_numpy(dtype=float), features["spend"].to_numpy(dtype=float)
     search = search_clusters(X, clusters_max, bootstrap_pairs, seed)
     model = CustomerSegmenter(search.n_clusters, min_size=small_group, random_state=seed).fit(X, value=spend)

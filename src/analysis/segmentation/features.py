@@ -49,7 +49,8 @@ def utc_offsets(timezone: str, first: date, last: date) -> list[tuple[int, int]]
 
     Returns
     -------
-    (second since 1970 from which it holds, seconds to add to UTC), in order; the first holds from before ``first``.
+    (second since 1970 from which it holds, seconds to add to UTC), in order; the first holds from before
+    ``first``.
     """
     zone = ZoneInfo(timezone)
 
@@ -90,8 +91,8 @@ def behaviour_features(
 ) -> pd.DataFrame:
     """Behaviour of each customer, reduced in the engine to one row a customer.
 
-    A feature that the data cannot tell, or that is the same for everyone, is left out: categories without products,
-    the time of day where orders carry only a date, channels where there is one.
+    A feature that the data cannot tell, or that is the same for everyone, is left out: categories without
+    products, the time of day where orders carry only a date, channels where there is one.
 
     Parameters
     ----------
@@ -103,10 +104,11 @@ def behaviour_features(
 
     Returns
     -------
-    Frame sorted by customer_id, customers with at least one purchase day: spend (money, net), purchase_days, basket (money a
-    purchase day), items (lines sold a purchase day), recency_days, and, where they can be told, discount_share (of the
-    price before discount), categories and stores (number of different ones), weekend_share, evening_share (orders from 17:00) and
-    other_channel_share (orders outside the base's main channel), each 0 to 1.
+    Frame sorted by customer_id, customers with at least one purchase day: spend (money, net), purchase_days,
+    basket (money a purchase day), items (lines sold a purchase day), recency_days, and, where they can be
+    told, discount_share (of the price before discount), categories and stores (number of different ones),
+    weekend_share, evening_share (orders from 17:00) and other_channel_share (orders outside the base's main
+    channel), each 0 to 1.
     """
     end = ibis.literal(observed_to)
     lines = order_lines.filter(order_lines.order_date <= end)
@@ -119,9 +121,7 @@ def behaviour_features(
         weekend_days=weekend.sum(),
     )
     by_line = _line_features(lines, observed_from, observed_to, timezone, products, category)
-    raw = (
-        by_day.left_join(by_line, "customer_id").drop("customer_id_right").order_by("customer_id").to_pandas()
-    )
+    raw = by_day.left_join(by_line, "customer_id").drop("customer_id_right").order_by("customer_id").to_pandas()
     return _finish(raw)
 
 
@@ -169,9 +169,7 @@ def _finish(raw: pd.DataFrame) -> pd.DataFrame:
     """Turn sums into ratios, and leave out what cannot be told or does not vary."""
     number = raw.drop(columns="customer_id").astype(float)
     days, orders = number["purchase_days"], number["orders"]
-    features = pd.DataFrame(
-        {"customer_id": raw["customer_id"], "spend": number["spend"], "purchase_days": days}
-    )
+    features = pd.DataFrame({"customer_id": raw["customer_id"], "spend": number["spend"], "purchase_days": days})
     features["basket"] = number["spend"] / days
     features["items"] = number["item_count"] / days
     features["recency_days"] = number["recency_days"]
@@ -187,9 +185,7 @@ def _finish(raw: pd.DataFrame) -> pd.DataFrame:
     if "other_orders" in number:
         features["other_channel_share"] = number["other_orders"] / orders
     varying = [
-        c
-        for c in features.columns
-        if c in ("customer_id", "spend", "purchase_days") or features[c].nunique() > 1
+        c for c in features.columns if c in ("customer_id", "spend", "purchase_days") or features[c].nunique() > 1
     ]
     return features[varying]
 
@@ -197,9 +193,10 @@ def _finish(raw: pd.DataFrame) -> pd.DataFrame:
 def steady_shares(features: pd.DataFrame, strength: float = 5.0) -> pd.DataFrame:
     """Draw the shares of customers with few purchase days towards the base's share.
 
-    One purchase on a Saturday is a weekend share of 100 %, which says nothing about the customer; without this,
-    clusters gather around such zeros and ones. The drawn share is (days × own + strength × base) / (days + strength), the
-    posterior mean under a beta prior that weighs as much as ``strength`` purchase days.
+    One purchase on a Saturday is a weekend share of 100 %, which says nothing about the customer; without
+    this, clusters gather around such zeros and ones. The drawn share is (days × own + strength × base) /
+    (days + strength), the posterior mean under a beta prior that weighs as much as ``strength`` purchase
+    days.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.reporting.theme import INK, PALETTE, QUIET, new_figure
 from analysis.segmentation.clusters import STABLE, Segments
+from analysis.segmentation.privacy import JOIN
 from analysis.segmentation.words import Words
 
 HERO, SECOND, MUTED = PALETTE[0], PALETTE[1], PALETTE[4]
@@ -25,13 +26,9 @@ def tiers_figure(table: pd.DataFrame, words: Words) -> Figure:
     for shift, column, colour in ((0.2, "share_customers", MUTED), (-0.2, "share_sales", HERO)):
         label = words(f"axis_{column}")
         bars = ax.barh(rows + shift, table[column], height=0.36, color=colour, label=label)
-        ax.bar_label(
-            bars, [words.format.share(v) for v in table[column]], padding=4, color=INK, fontsize=11.5
-        )
-    ax.set_yticks(rows, words.names("tier", table["value_tier"]))
-    ax.set_xlim(
-        0, 1.16 * max(table[["share_customers", "share_sales"]].max().max(), 0.01) if len(table) else 1
-    )
+        ax.bar_label(bars, [words.format.share(v) for v in table[column]], padding=4, color=INK, fontsize=11.5)
+    ax.set_yticks(rows, _broken(words.names("tier", table["value_tier"])))
+    ax.set_xlim(0, 1.16 * max(table[["share_customers", "share_sales"]].max().max(), 0.01) if len(table) else 1)
     _plain_bars(ax)
     ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.02), ncols=2)
     ax.set_title(words("tiers.title", **top_row(table)))
@@ -60,29 +57,40 @@ def stages_figure(table: pd.DataFrame, words: Words) -> Figure:
     """
     fig, ax = new_figure(height=1.4 + 0.62 * max(len(table), 1))
     rows = np.arange(len(table))[::-1]
-    fading = table["life_stage"].isin(["decline", "ended"])
+    fading = np.array([set(s.split(JOIN)) <= {"decline", "ended"} for s in table["life_stage"]], dtype=bool)
     bars = ax.barh(rows, table["customers"], height=0.62, color=np.where(fading, SECOND, HERO).tolist())
     labels = [
         f"{words.format.count(n)} ({words.format.share(s)})"
         for n, s in zip(table["customers"], table["share_customers"], strict=True)
     ]
     ax.bar_label(bars, labels, padding=4, color=INK, fontsize=11.5)
-    ax.set_yticks(rows, words.names("stage", table["life_stage"]))
+    ax.set_yticks(rows, _broken(words.names("stage", table["life_stage"])))
     ax.set_xlim(0, 1.34 * table["customers"].max() if len(table) else 1)
     _plain_bars(ax)
-    ax.set_title(words("stages.title", **fading_facts(table)))
+    facts = fading_facts(table)
+    named = words.name("stage", facts["top"]) if facts["top"] else None
+    ax.set_title(words("stages.title", **facts | {"top": named}))
     return fig
 
 
 def fading_facts(table: pd.DataFrame) -> dict[str, object]:
-    """What the words of the stages figure say: the largest stage, and the share in decline or ended (None if merged)."""
-    shares = table.set_index("life_stage")["share_customers"] if len(table) else pd.Series(dtype=float)
-    known = [shares[s] for s in ("decline", "ended") if s in shares]
-    merged = "other" in shares
+    """What the words of the stages figure say.
+
+    Returns
+    -------
+    fading : share in decline or ended, None when one of them is merged with another stage; stages : how many
+        are shown; top, top_share :
+    the largest stage, None without any.
+    """
+    shares = dict(zip(table["life_stage"], table["share_customers"], strict=True)) if len(table) else {}
+    fading = {stage: share for stage, share in shares.items() if set(stage.split(JOIN)) <= {"decline", "ended"}}
+    mixed = any({"decline", "ended"} & set(stage.split(JOIN)) for stage in shares.keys() - fading.keys())
+    top = max(shares, key=shares.get) if shares else None
     return {
-        "fading": float(sum(known)) if known and not merged else None,
-        "stages": len(table),
-        "rows": "; ".join(f"{s}: {n}" for s, n in zip(table["life_stage"], table["customers"], strict=True)),
+        "fading": None if mixed or not shares else float(sum(fading.values())),
+        "stages": len(shares),
+        "top": top,
+        "top_share": float(shares[top]) if top else None,
     }
 
 
@@ -95,9 +103,16 @@ def stability_figure(segments: Segments, words: Words) -> Figure:
     reach = np.abs(np.vstack([mean - table["stability_low"], table["stability_high"] - mean]))
     for mask, colour, label in ((~chosen, MUTED, "stability.tried"), (chosen, HERO, "stability.used")):
         ax.errorbar(
-            table["segments"][mask], mean[mask], reach[:, mask],
-            fmt="o", color=colour, capsize=0, markersize=9, linewidth=2.4, label=words(label),
-        )  # fmt: skip
+            table["segments"][mask],
+            mean[mask],
+            reach[:, mask],
+            fmt="o",
+            color=colour,
+            capsize=0,
+            markersize=9,
+            linewidth=2.4,
+            label=words(label),
+        )
     ax.axhline(STABLE, color=SECOND, linewidth=1.4, linestyle=(0, (4, 3)), label=words("stability.threshold"))
     ax.set_xticks(table["segments"])
     ax.set_ylim(min(0.0, float(table["stability_low"].min()) - 0.05), 1.04)
@@ -109,13 +124,14 @@ def stability_figure(segments: Segments, words: Words) -> Figure:
 
 
 def profile_figure(segments: Segments, words: Words) -> Figure:
-    """Segment profile plot: each variable's mean against all customers, marker variables filled (Dolnicar, Grün & Leisch 2018).
+    """Segment profile plot (Dolnicar, Grün & Leisch 2018): each mean against all customers, marker variables filled.
 
-    The axis is the ratio to the mean of all customers, on a log scale, so that twice and half stand equally far from it.
+    The axis is the ratio to the mean of all customers, on a log scale, so that twice and half stand equally
+    far from it.
     """
     table = segments.profiles[segments.profiles["basis"]]
     letters, features = list(segments.sizes["segment"]), list(segments.basis)
-    columns = min(len(letters), 3)
+    columns = 2 if len(letters) == 4 else min(len(letters), 3)
     lines = -(-len(letters) // columns)
     fig, axes = new_figure(
         height=1.5 + lines * (0.75 + 0.34 * len(features)),
@@ -132,6 +148,8 @@ def profile_figure(segments: Segments, words: Words) -> Figure:
         ax.set_title(words("profile.panel", segment=letter, share=float(size)), fontsize=12)
     for ax in axes.flat[len(letters) :]:
         ax.set_visible(False)
+    for ax in axes.flat[max(len(letters) - columns, 0) : len(letters)]:
+        ax.tick_params(labelbottom=True)
     axes[0, 0].set_yticks(np.arange(len(features)), words.names("feature", features))
     axes[0, 0].invert_yaxis()
     fig.supxlabel(words("profile.x"), fontsize=12, color=QUIET)
@@ -151,15 +169,18 @@ def _profile_panel(ax: Axes, rows: pd.DataFrame, limit: float) -> None:
     marker = rows["marker"].to_numpy()
     ax.axvline(0, color=QUIET, linewidth=1)
     ax.hlines(place, 0, where, color=np.where(marker, HERO, MUTED).tolist(), linewidth=2)
-    ax.scatter(
-        where[~marker], place[~marker], s=42, facecolor="white", edgecolor=MUTED, linewidth=1.6, zorder=3
-    )
+    ax.scatter(where[~marker], place[~marker], s=42, facecolor="white", edgecolor=MUTED, linewidth=1.6, zorder=3)
     ax.scatter(where[marker], place[marker], s=52, color=HERO, zorder=3)
     ax.set_xlim(-limit, limit)
-    ticks = [t for t in (0.125, 0.25, 0.5, 1, 2, 4, 8) if abs(np.log2(t)) <= limit]
+    step = next(t for t in (8, 4, 2, 1.5) if np.log2(t) <= limit)
+    ticks = [1 / step, 1, step]
     ax.xaxis.set_major_locator(FixedLocator(list(np.log2(ticks))))
     ax.set_xticklabels(["1" if t == 1 else f"×{t:g}" if t > 1 else f"÷{1 / t:g}" for t in ticks])
     ax.grid(axis="y", visible=False)
+
+
+def _broken(names: list[str]) -> list[str]:
+    return [name.replace(" + ", " +\n") for name in names]
 
 
 def _plain_bars(ax: Axes) -> None:

@@ -1,4 +1,4 @@
-"""What the notebook states, as facts for its sentences: the estimate, its interval or why it has none, and the counts."""
+"""What the notebook states, as facts for its sentences: estimate, interval or why there is none, and counts."""
 
 from typing import Any
 
@@ -6,15 +6,17 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis.segmentation.clusters import DOUBTFUL, STABLE, Segments
-from analysis.segmentation.life_stage import StageResult, StageRules, definitions
-from analysis.segmentation.relationship import LEVELS
-from analysis.segmentation.privacy import OTHER, hide_small
+from analysis.segmentation.life_stage import STAGES, StageResult, StageRules, definitions
+from analysis.segmentation.privacy import JOIN, hide_small
 from analysis.segmentation.tiers import TIERS, TierCuts, share_held
 from analysis.segmentation.words import Words
 
 
 def tier_finding(customers: pd.DataFrame, tier: str, small_group: int, words: Words) -> dict[str, Any]:
     """The share of sales that a tier brings, with an interval.
+
+    A handful who are too early to judge are counted with those to let go, so that no total tells how few they
+    are.
 
     Parameters
     ----------
@@ -25,40 +27,79 @@ def tier_finding(customers: pd.DataFrame, tier: str, small_group: int, words: Wo
 
     Returns
     -------
-    value, low, high (shares), reason, and the facts n, share_customers, per_customer, times (spend a customer against
-    that of the others).
+    value, low, high (shares), reason, and the facts n, share_customers, per_customer, times (spend a customer
+    against that of the others), joined (bool: were some too early to judge counted in?).
     """
-    member = (customers["value_tier"] == tier).to_numpy()
+    early = customers["value_tier"].eq("too_early")
+    member = customers["value_tier"].eq(tier)
+    joined = tier == "let_go" and bool(member.any()) and 0 < early.sum() < small_group
+    member = (member | early if joined else member).to_numpy()
     n = int(member.sum())
     if n < small_group:
         reason = words("reason_nobody") if n == 0 else words("reason_small", small_group=small_group)
-        return _facts(None, None, None, reason, n=None, share_customers=None, per_customer=None, times=None)
+        facts = {
+            "n": 0 if n == 0 else None,
+            "share_customers": None,
+            "per_customer": None,
+            "times": None,
+            "joined": joined,
+        }
+        return _facts(None, None, None, reason, **facts)
     spend = customers["spend"].to_numpy(dtype=float)
     value, low, high = share_held(spend, member)
     others = spend[~member].mean() if n < len(spend) else 0.0
-    per_customer = spend[member].mean()
+    per_customer = float(spend[member].mean())
     return _facts(
-        value, low, high, words("reason_few_customers"),
-        n=n, share_customers=n / len(spend), per_customer=float(per_customer),
+        value,
+        low,
+        high,
+        words("reason_few_customers"),
+        n=n,
+        share_customers=n / len(spend),
+        per_customer=per_customer,
         times=float(per_customer / others) if others > 0 else None,
-    )  # fmt: skip
+        joined=joined,
+    )
 
 
-def share_finding(member: pd.Series, small_group: int, words: Words) -> dict[str, Any]:
-    """The share of customers in a group, with Wilson's interval.
+def stage_finding(table: pd.DataFrame, stage: str, small_group: int, words: Words) -> dict[str, Any]:
+    """The share of customers in a life stage, with Wilson's interval.
 
     Parameters
     ----------
-    member : boolean, one a customer.
-    small_group : a smaller group, or a smaller rest, is not shown.
-    words : for the reason.
+    table : frame of ``stage_table``, small groups merged; a stage that was merged is not told.
+    stage : one of the stages.
+    small_group, words : for the reason.
 
     Returns
     -------
     value, low, high (shares), reason, and the facts n and total.
     """
-    n, total = int(member.sum()), len(member)
-    if 0 < n < small_group or 0 < total - n < small_group or total < small_group:
+    merged = any(stage in name.split(JOIN) and name != stage for name in table["life_stage"])
+    n = int(table.loc[table["life_stage"] == stage, "customers"].sum())
+    return _share(None if merged or table.empty else n, int(table["customers"].sum()), small_group, words)
+
+
+def cell_finding(cells: pd.DataFrame, tier: str, stage: str, small_group: int, words: Words) -> dict[str, Any]:
+    """The share of a tier in a life stage, with Wilson's interval.
+
+    Parameters
+    ----------
+    cells : frame of :func:`tiers_by_stage`; a cell that it hides is not told.
+    tier, stage : which cell.
+    small_group, words : for the reason.
+
+    Returns
+    -------
+    value, low, high (shares), reason, and the facts n and total.
+    """
+    row = cells[cells["code"] == tier]
+    n = 0 if row.empty or stage not in cells else row[stage].iloc[0]
+    return _share(None if n != n else int(n), 0 if row.empty else int(row["total"].iloc[0]), small_group, words)
+
+
+def _share(n: int | None, total: int, small_group: int, words: Words) -> dict[str, Any]:
+    if n is None or total < small_group or 0 < total - n < small_group:
         return _facts(None, None, None, words("reason_small", small_group=small_group), n=None, total=None)
     low, high = proportion_confint(n, total, method="wilson")
     return _facts(n / total, float(low), float(high), None, n=n, total=total)
@@ -69,8 +110,9 @@ def cluster_finding(segments: Segments, words: Words) -> dict[str, Any]:
 
     Returns
     -------
-    value, low, high, reason, and the facts verdict (``found``, ``none`` or the reason for no search), segments, stability,
-    rows, needed, advised, small_base (bool: fewer customers than the literature advises), weak (segments not to trust).
+    value, low, high, reason, and the facts verdict (``found``, ``none`` or the reason for no search),
+    segments, stability, rows, needed, advised, small_base (bool: fewer customers than the literature
+    advises), weak (segments not to trust).
     """
     search, customers = segments.search, len(segments.labels)
     facts = {
@@ -85,10 +127,18 @@ def cluster_finding(segments: Segments, words: Words) -> dict[str, Any]:
     chosen = search.table.set_index("segments").loc[search.n_clusters]
     shares = segments.sizes["jaccard"]
     return _facts(
-        search.n_clusters if search.found else 0, None, None, words("reason_verdict"),
-        verdict="found" if search.found else "none", segments=len(segments.sizes), rows=search.rows,
-        stability=float(chosen["global_stability"]), weak=int((shares < DOUBTFUL).sum()), sound=int((shares >= STABLE).sum()), **facts,
-    )  # fmt: skip
+        search.n_clusters if search.found else 0,
+        None,
+        None,
+        words("reason_verdict"),
+        verdict="found" if search.found else "none",
+        segments=len(segments.sizes),
+        rows=search.rows,
+        stability=float(chosen["global_stability"]),
+        weak=int((shares < DOUBTFUL).sum()),
+        sound=int((shares >= STABLE).sum()),
+        **facts,
+    )
 
 
 def _facts(value, low, high, reason, **facts) -> dict[str, Any]:
@@ -102,8 +152,12 @@ def _facts(value, low, high, reason, **facts) -> dict[str, Any]:
     }
 
 
-def cut_facts(cuts: TierCuts, customers: pd.DataFrame, too_early_days: int) -> dict[str, Any]:
-    """Where the product was cut and the shares reached, for the note under the tiers."""
+def cut_facts(cuts: TierCuts, customers: pd.DataFrame, too_early_days: int, small_group: int) -> dict[str, Any]:
+    """Where the product was cut and the shares reached, for the note under the tiers.
+
+    ``too_early`` is None where there are a few, but too few to count.
+    """
+    early = int((customers["value_tier"] == "too_early").sum())
     return {
         "protect_from": cuts.protect_from,
         "invest_from": cuts.invest_from,
@@ -111,13 +165,17 @@ def cut_facts(cuts: TierCuts, customers: pd.DataFrame, too_early_days: int) -> d
         "invest_share": cuts.invest_share,
         "let_go_share": 1 - cuts.invest_share,
         "too_early_days": too_early_days,
-        "too_early": int((customers["value_tier"] == "too_early").sum()),
+        "too_early": early if early == 0 or early >= small_group else None,
     }
 
 
-def stage_definitions(
-    rules: StageRules, stages: StageResult, left_truncated: bool, words: Words
-) -> pd.DataFrame:
+def falling_facts(stages: StageResult, small_group: int) -> dict[str, Any]:
+    """Declines by a falling rate against those that chance alone would show; falling is None where there are only a few."""
+    few = 0 < stages.falling < small_group
+    return {"falling": None if few else stages.falling, "expected": stages.false_declines}
+
+
+def stage_definitions(rules: StageRules, stages: StageResult, left_truncated: bool, words: Words) -> pd.DataFrame:
     """The stage rules in words, in the order in which they are tried.
 
     Returns
@@ -150,25 +208,26 @@ def tiers_by_stage(customers: pd.DataFrame, small_group: int, words: Words) -> p
     Parameters
     ----------
     customers : value_tier, life_stage.
+    small_group : least number of customers in a cell that is shown.
+    words : for the names.
 
     Returns
     -------
-    One row a tier: tier (name), then one column a stage (its code), counts or NaN.
+    One row a tier: tier (name), one column a stage (its code) with counts or NaN, code (of the tier), total
+    (of the tier).
     """
     stage = customers["life_stage"].astype(object).where(customers["life_stage"].notna(), "not_identified")
     cells = pd.crosstab(customers["value_tier"], stage)
-    order = [
-        s
-        for s in ("exploration", "formation", "stability", "decline", "ended", "not_identified")
-        if s in cells
-    ]
+    order = [s for s in (*STAGES, "not_identified") if s in cells]
     cells = cells.reindex(index=[t for t in TIERS if t in cells.index], columns=order)
-    shown = hide_small(cells, small_group)
-    return (
-        shown.rename_axis(None, axis=1)
-        .assign(tier=words.names("tier", shown.index))
-        .reset_index(drop=True)[["tier", *order]]
-    )
+    last = [t for t in ("let_go", "too_early") if t in cells.index]
+    if len(last) == 2 and ((cells.loc["too_early"] > 0) & (cells.loc["too_early"] < small_group)).any():
+        # A thin row of its own would force good cells of other tiers to be hidden with it.
+        joined = cells.loc[last].sum().rename(JOIN.join(last)).to_frame().T
+        cells = pd.concat([cells.drop(index=last), joined])
+    shown = hide_small(cells, small_group).rename_axis(None, axis=1)
+    shown = shown.assign(tier=words.names("tier", shown.index), code=shown.index, total=cells.sum(axis=1))
+    return shown.reset_index(drop=True)[["tier", *order, "code", "total"]]
 
 
 def segment_table(segments: Segments, words: Words) -> pd.DataFrame:
@@ -180,16 +239,14 @@ def segment_table(segments: Segments, words: Words) -> pd.DataFrame:
     """
     table = segments.sizes.copy()
     table["name"] = [words.segment(segments.markers[s]) for s in table["segment"]]
-    grade = pd.cut(
-        table["jaccard"], [-1, DOUBTFUL, STABLE, 2], labels=["doubtful", "fair", "stable"], right=False
-    )
+    grade = pd.cut(table["jaccard"], [-1, DOUBTFUL, STABLE, 2], labels=["doubtful", "fair", "stable"], right=False)
     table["trust"] = words.names("trust", list(grade))
     return table[["segment", "name", "customers", "share_customers", "share_sales", "jaccard", "trust"]]
 
 
 def named(table: pd.DataFrame, key: str, kind: str, words: Words) -> pd.DataFrame:
     """The table with the codes in ``key`` replaced by words."""
-    return table.assign(**{key: [words.name("group" if v == OTHER else kind, v) for v in table[key]]})
+    return table.assign(**{key: words.names(kind, table[key])})
 
 
 def relationship_finding(grid: pd.DataFrame, small_group: int, words: Words) -> dict[str, Any]:
@@ -227,13 +284,6 @@ def relationship_table(grid: pd.DataFrame, small_group: int, words: Words) -> pd
         margin_band=words.names("band", shown["margin_band"]),
         level=words.names("level", shown["level"]),
     )
-
-
-def level_counts(levels: pd.Series) -> pd.DataFrame:
-    """Customers at each advised level, closest relationship first: level, customers."""
-    counts = levels.value_counts()
-    order = [level for level in reversed(LEVELS) if level in counts.index]
-    return pd.DataFrame({"level": order, "customers": [int(counts[level]) for level in order]})
 
 
 def marks(segments: Segments, words: Words) -> str:

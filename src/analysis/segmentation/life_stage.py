@@ -1,9 +1,9 @@
 """Life-cycle stages: exploration, formation, stability, decline, ended.
 
-The stages follow Dwyer, Schurr & Oh (1987), "Developing buyer-seller relationships", Journal of Marketing 51(2): awareness
-has no purchases and so no rows here; exploration, expansion (here *formation*), commitment (*stability*) and
-dissolution, which may begin from any stage (*decline*, and *ended* when it is complete). The paper gives no
-thresholds; the rules in :data:`DEFINITIONS` are this project's.
+The stages follow Dwyer, Schurr & Oh (1987), "Developing buyer-seller relationships", Journal of Marketing
+51(2): awareness has no purchases and so no rows here; exploration, expansion (here *formation*), commitment
+(*stability*) and dissolution, which may begin from any stage (*decline*, and *ended* when it is complete).
+The paper gives no thresholds; the rules in :data:`DEFINITIONS` are this project's.
 """
 
 from dataclasses import dataclass
@@ -65,10 +65,10 @@ def purchase_habit(
 ) -> pd.DataFrame:
     """Each customer's purchase habit, reduced in the engine to one row a customer.
 
-    A purchase day is a local day with positive net spend. The time over which a rate is compared is cut into an
-    earlier and a recent half that end at ``observed_to``; with two years or more each half is a whole number of
-    years, so that both hold the same seasons. Purchases that start the clock (the first day, unless the
-    customer existed before observation) are in neither half, because they are there by construction.
+    A purchase day is a local day with positive net spend. The time over which a rate is compared is cut into
+    an earlier and a recent half that end at ``observed_to``; with two years or more each half is a whole
+    number of years, so that both hold the same seasons. Purchases that start the clock (the first day, unless
+    the customer existed before observation) are in neither half, because they are there by construction.
 
     Parameters
     ----------
@@ -78,16 +78,15 @@ def purchase_habit(
 
     Returns
     -------
-    Frame sorted by customer_id: purchase_days, gaps (number of), gap_low, gap_median, gap_high (quartiles in days, NaN without
-    gaps), window_days (length of both halves together), earlier, recent (purchase days in each half).
+    Frame sorted by customer_id: purchase_days, gaps (number of), gap_low, gap_median, gap_high (quartiles in
+    days, NaN without gaps), window_days (length of both halves together), earlier, recent (purchase days in
+    each half).
     """
     days = purchase_days(order_lines, observed_to).select("customer_id", day=ibis._.order_date)
     end = ibis.literal(observed_to)
     span = (observed_to - observed_from).days + 1
     firsts = days.group_by("customer_id").aggregate(first=days.day.min())
-    tenure = firsts.mutate(
-        age=ibis.literal(span) if left_truncated else end.delta(firsts["first"], unit="day")
-    )
+    tenure = firsts.mutate(age=ibis.literal(span) if left_truncated else end.delta(firsts["first"], unit="day"))
     half = (tenure.age / 2).floor().cast("int64")
     whole_years = (half / YEAR).floor().cast("int64") * YEAR
     tenure = tenure.select(
@@ -115,9 +114,7 @@ def purchase_habit(
     return habit.order_by("customer_id").to_pandas()
 
 
-def stage_inputs(
-    summary: pd.DataFrame, habit: pd.DataFrame, value: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def stage_inputs(summary: pd.DataFrame, habit: pd.DataFrame, value: pd.DataFrame | None = None) -> pd.DataFrame:
     """Join what the stage rules need: one row a customer of ``summary``, in its order.
 
     Parameters
@@ -167,8 +164,9 @@ def change_p_values(earlier: np.ndarray, recent: np.ndarray) -> tuple[np.ndarray
 def silence_p_value(purchases: np.ndarray, window_days: np.ndarray, silent_days: np.ndarray) -> np.ndarray:
     """Probability that a customer who never left is silent this long.
 
-    Given their number, the purchases of a Poisson buyer are spread evenly over the time watched (Cox & Lewis 1966,
-    section 2.2), so all of them fall before the silence with probability (1 - silence / window) ^ purchases.
+    Given their number, the purchases of a Poisson buyer are spread evenly over the time watched (Cox & Lewis
+    1966, section 2.2), so all of them fall before the silence with probability (1 - silence / window) ^
+    purchases.
 
     Parameters
     ----------
@@ -187,10 +185,13 @@ class StageResult:
 
     Attributes
     ----------
-    customers : customer_id, life_stage (null when not identified), p_fall, p_rise, p_silence, and because (which condition decided:
-        ``alive``, ``silence``, ``falling``, ``base_silence``, ``few``, ``young``, ``rising``, ``habit``).
-    base_decline_days, base_ended_days : silences that stand in for a customer's own habit where it is too short.
-    falling, false_declines : declines by a falling rate alone, and how many to expect if nobody's rate had changed.
+    customers : customer_id, life_stage (null when not identified), p_fall, p_rise, p_silence, and because
+        (which condition decided: ``alive``, ``silence``, ``falling``, ``base_silence``, ``few``, ``young``,
+        ``rising``, ``habit``).
+    base_decline_days, base_ended_days : silences that stand in for a customer's own habit where it is too
+        short.
+    falling, false_declines : declines by a falling rate alone, and how many to expect if nobody's rate had
+        changed.
     modelled : whether any customer's probability of being alive is known.
     """
 
@@ -202,14 +203,10 @@ class StageResult:
     modelled: bool
 
 
-def stage_conditions(
-    customers: pd.DataFrame, rules: StageRules, left_truncated: bool, span_days: int
-) -> pd.DataFrame:
+def stage_conditions(customers: pd.DataFrame, rules: StageRules, left_truncated: bool, span_days: int) -> pd.DataFrame:
     """Every condition that decides a stage, as one true-or-false column each; see :func:`life_stages`."""
     c = customers
-    alive = (
-        c["probability_alive"].astype(float) if "probability_alive" in c else pd.Series(np.nan, index=c.index)
-    )
+    alive = c["probability_alive"].astype(float) if "probability_alive" in c else pd.Series(np.nan, index=c.index)
     silent = c["recency_days"].astype(float)
     gaps, high, spread = (
         c["gaps"].astype(float),
@@ -265,25 +262,27 @@ def life_stages(
 ) -> StageResult:
     """Put every customer in one stage of the relationship.
 
-    The conditions are tried in a fixed order and the first that holds decides, so stages cannot overlap, and the last
-    always holds, so none is missing:
+    The conditions are tried in a fixed order and the first that holds decides, so stages cannot overlap, and
+    the last always holds, so none is missing:
 
-    1. *ended*: the probability of being alive is under ``ended_alive``; where there is none, the silence is far out of
+    1. *ended*: the probability of being alive is under ``ended_alive``; where there is none, the silence is
+    far out of
        the customer's own habit (beyond Tukey's outer fence of the gaps, quartile + 3 spreads, and as rare as
        ``ended_level``), or, with a short history, of the base's; never before ``ended_days``.
-    2. *decline*: the probability is under ``decline_alive``; or the silence is out of habit (inner fence, 1.5 spreads,
+    2. *decline*: the probability is under ``decline_alive``; or the silence is out of habit (inner fence, 1.5
+    spreads,
        and as rare as ``change_level``); or the rate has fallen (exact test at ``change_level``).
     3. *exploration*: at most ``trial_purchases`` purchase days.
     4. *formation*: the rate is rising, or the relationship is younger than ``formation_days``.
     5. *stability*: everybody else.
 
-    Left-truncated customers existed before they were watched: their age, and so exploration and formation, are not
-    identified. Those with at most ``trial_purchases`` purchase days who are not silent get no stage.
+    Left-truncated customers existed before they were watched: their age, and so exploration and formation,
+    are not identified. Those with at most ``trial_purchases`` purchase days who are not silent get no stage.
 
     Parameters
     ----------
-    customers : one row a customer: customer_id, recency_days, T (days), probability_alive (0 to 1, null where unknown), and the columns of
-        :func:`purchase_habit`.
+    customers : one row a customer: customer_id, recency_days, T (days), probability_alive (0 to 1, null where
+        unknown), and the columns of :func:`purchase_habit`.
     rules : thresholds.
     left_truncated : the clock of the study.
     span_days : length of observation in days, needed when left-truncated.
@@ -353,13 +352,12 @@ def stage_table(customers: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row a stage that occurs (``not_identified`` last): life_stage, customers, share_customers, sales, share_sales, mean_recency_days.
+    One row a stage that occurs (``not_identified`` last): life_stage, customers, share_customers, sales,
+    share_sales, mean_recency_days.
     """
     stage = customers["life_stage"].astype(object).where(customers["life_stage"].notna(), "not_identified")
     grouped = customers.assign(life_stage=stage).groupby("life_stage")
-    table = grouped.agg(
-        customers=("spend", "size"), sales=("spend", "sum"), mean_recency_days=("recency_days", "mean")
-    )
+    table = grouped.agg(customers=("spend", "size"), sales=("spend", "sum"), mean_recency_days=("recency_days", "mean"))
     table = table.reindex([s for s in (*STAGES, "not_identified") if s in table.index]).reset_index()
     table["share_customers"] = table["customers"] / table["customers"].sum()
     table["share_sales"] = table["sales"] / table["sales"].sum()

@@ -3,15 +3,22 @@
 import numpy as np
 import pandas as pd
 
-OTHER = "other"
+JOIN = "+"
 
 
 def merge_small(
-    table: pd.DataFrame, key: str, small_group: int, *, counts: str = "customers", means: tuple[str, ...] = ()
+    table: pd.DataFrame,
+    key: str,
+    small_group: int,
+    *,
+    counts: str = "customers",
+    means: tuple[str, ...] = (),
+    partners: dict[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Merge the groups of a table that are too small to show into one, called ``other``.
+    """Merge the groups of a table that are too small to show into one, named ``let_go+too_early`` after them.
 
-    When the merged group is still too small, the next smallest joins it, so that it cannot be worked out from a total.
+    When the merged group is still too small, the next smallest joins it, so that it cannot be worked out from
+    a total.
 
     Parameters
     ----------
@@ -20,6 +27,7 @@ def merge_small(
     small_group : least number of customers shown.
     counts : column with the number of customers.
     means : columns that are means over customers; other numeric columns are sums.
+    partners : small group -> the group that it joins first, where that is there.
 
     Returns
     -------
@@ -28,12 +36,15 @@ def merge_small(
     if table[counts].sum() < small_group:
         return table.iloc[:0]
     small = table[counts] < small_group
+    for group, partner in (partners or {}).items():
+        if small[table[key] == group].any():
+            small |= table[key] == partner
     while small.any() and table.loc[small, counts].sum() < small_group:
         small[table.loc[~small, counts].idxmin()] = True
     if not small.any():
         return table.reset_index(drop=True)
     gone = table[small]
-    merged = {key: OTHER}
+    merged = {key: JOIN.join(gone[key])}
     for column in table.columns.drop(key):
         if column in means:
             merged[column] = np.average(gone[column], weights=gone[counts])
@@ -45,7 +56,8 @@ def merge_small(
 def hide_small(cells: pd.DataFrame, small_group: int) -> pd.DataFrame:
     """Hide the cells of a cross table that count too few people.
 
-    In each row or column that would have a single hidden cell, its next smallest is hidden too; otherwise a total tells it.
+    In each row or column that would have a single hidden cell, its next smallest is hidden too; otherwise a
+    total tells it.
 
     Parameters
     ----------
@@ -56,7 +68,7 @@ def hide_small(cells: pd.DataFrame, small_group: int) -> pd.DataFrame:
     -------
     The same frame as floats, NaN where hidden.
     """
-    hidden = ((cells > 0) & (cells < small_group)).to_numpy()
+    hidden = ((cells > 0) & (cells < small_group)).to_numpy(copy=True)
     counts = cells.to_numpy(dtype=float)
     while True:
         before = hidden.sum()

@@ -1,9 +1,10 @@
 """How close a relationship to offer: Kotler's grid of number of customers and unit margin.
 
-The levels are Kotler's (Kotler & Keller, *Marketing Management*): *basic* sells and leaves it there, *reactive* invites
-questions and complaints, *accountable* asks afterwards how it went, *proactive* calls with ideas, *partnership* works
-with the customer all the time. The book words the grid as many, medium or few customers and high, medium or low margin
-and gives no thresholds: those are decisions of the company, so they are parameters and the report prints them.
+The levels are Kotler's (Kotler & Keller, *Marketing Management*): *basic* sells and leaves it there,
+*reactive* invites questions and complaints, *accountable* asks afterwards how it went, *proactive* calls with
+ideas, *partnership* works with the customer all the time. The book words the grid as many, medium or few
+customers and high, medium or low margin and gives no thresholds: those are decisions of the company, so they
+are parameters and the report prints them.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class RelationshipRule:
     Attributes
     ----------
     few, many : a tier of at most ``few`` customers is few, of more than ``many`` is many.
-    high, low : a tier whose mean margin is at least ``high`` times (at most ``low`` times) that of all customers has a high (low) margin.
+    high, low : a tier whose mean margin is at least ``high`` times (at most ``low`` times) that of all
+        customers has a high (low) margin.
     """
 
     few: int = 50
@@ -46,9 +48,9 @@ def relationship_levels(
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Advise a relationship level for each customer.
 
-    The tiers *protect* and *invest* take the level of the grid at their number of customers still in the relationship and
-    their mean margin. *let_go*, and whoever has *ended*, is advised *basic*; *too_early* is advised *reactive*: listen, and
-    spend nothing yet.
+    The tiers *protect* and *invest* take the level of the grid at their number of customers and their mean
+    margin. *let_go*, and whoever has *ended*, is advised *basic*; *too_early* is advised *reactive*: listen,
+    and spend nothing yet.
 
     Parameters
     ----------
@@ -58,8 +60,9 @@ def relationship_levels(
 
     Returns
     -------
-    Series of shape (n,), one of ``LEVELS``, null where the tier or every margin is unknown; and a frame with one row a graded
-    tier: value_tier, customers, mean_margin, margin_ratio (to all customers), number_band, margin_band, level.
+    Series of shape (n,), one of ``LEVELS``, null where the tier or every margin is unknown; and a frame with
+    one row a graded tier: value_tier, customers, mean_margin, margin_ratio (to all customers), number_band,
+    margin_band, level.
     """
     rule = rule or RelationshipRule()
     frame = pd.DataFrame(
@@ -74,11 +77,10 @@ def relationship_levels(
     rows = []
     if not np.isfinite(overall) or overall <= 0:
         return level, pd.DataFrame(
-            columns=["value_tier", "customers", "mean_margin", "margin_ratio"]
-            + ["number_band", "margin_band", "level"]
+            columns=["value_tier", "customers", "mean_margin", "margin_ratio", "number_band", "margin_band", "level"]
         )
     for tier in ("protect", "invest"):
-        members = frame[(frame["value_tier"] == tier) & ~frame["ended"]]
+        members = frame[frame["value_tier"] == tier]
         if len(members):
             rows.append(_grade(tier, len(members), members["margin"].mean(), overall, rule))
             level[members.index] = rows[-1]["level"]

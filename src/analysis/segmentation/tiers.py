@@ -34,8 +34,8 @@ def tier_cuts(rfm_product: np.ndarray) -> TierCuts:
     """Cut the product of RFM scores where its cumulative share is nearest 20 % and 80 %.
 
     Customers are counted from the best product down. A cut falls only between two different products, so ties
-    stay together; "nobody" and "everybody" are cuts too, so that customers who are all alike are all invested in.
-    When two cuts are equally near, the one that serves more customers is taken.
+    stay together; "nobody" and "everybody" are cuts too, so that customers who are all alike are all invested
+    in. When two cuts are equally near, the one that serves more customers is taken.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def assign_tiers(
 def share_held(amount: np.ndarray, member: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Share of an amount that a group of customers holds, with an interval.
 
-    The share is a ratio of two totals over customers; its standard error is the usual linearised one (Cochran 1977,
-    Sampling Techniques, eq. 6.13, without the finite-population factor), and says how far another draw
+    The share is a ratio of two totals over customers; its standard error is the usual linearised one (Cochran
+    1977, Sampling Techniques, eq. 6.13, without the finite-population factor), and says how far another draw
     of customers like these would move it, the cuts held where they are.
 
     Parameters
@@ -125,7 +125,8 @@ def share_held(amount: np.ndarray, member: np.ndarray, level: float = 0.95) -> t
 
     Returns
     -------
-    share, low, high; low and high are NaN with fewer than 30 customers or when everybody or nobody is a member.
+    share, low, high; low and high are NaN with fewer than 30 customers or when everybody or nobody is a
+    member.
     """
     amount, member = np.asarray(amount, dtype=float), np.asarray(member, dtype=bool)
     total, n = amount.sum(), amount.size
@@ -149,8 +150,8 @@ def tier_table(customers: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row a tier that occurs, best first: customers, share_customers, sales, share_sales, margin, share_margin,
-    sales_per_customer, mean_recency_days. Margins are NaN when the frame has none.
+    One row a tier that occurs, best first: customers, share_customers, sales, share_sales, margin,
+    share_margin, sales_per_customer, mean_recency_days. Margins are NaN when the frame has none.
     """
     margin = customers["margin"] if "margin" in customers else pd.Series(np.nan, index=customers.index)
     grouped = customers.assign(_margin=margin.astype(float)).groupby("value_tier", observed=True)
@@ -169,6 +170,15 @@ def tier_table(customers: pd.DataFrame) -> pd.DataFrame:
         table[share] = table[column] / table[column].sum()
     table["sales_per_customer"] = table["sales"] / table["customers"]
     return table[
-        ["value_tier", "customers", "share_customers", "sales", "share_sales", "margin", "share_margin"]
-        + ["sales_per_customer", "mean_recency_days"]
+        [
+            "value_tier",
+            "customers",
+            "share_customers",
+            "sales",
+            "share_sales",
+            "margin",
+            "share_margin",
+            "sales_per_customer",
+            "mean_recency_days",
+        ]
     ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.prose import to_plain
 from analysis.reporting.sentences import Sentences
+from analysis.segmentation.privacy import JOIN
 
 STEP = "03_segmentation"
 
@@ -28,9 +29,8 @@ class Words:
         return to_plain(self._sentences.render(key, customers=self._customers, **facts))
 
     def name(self, kind: str, value: str) -> str:
-        """The word for a value, for example ``name("tier", "let_go")``; the value itself when there is none."""
-        key = f"{kind}_{value}"
-        return self(key) if self._sentences.has(key) else str(value)
+        """The word for a value, for example ``name("tier", "let_go")``; merged groups keep all their names."""
+        return " + ".join(self(f"{kind}_{part}") for part in str(value).split(JOIN))
 
     def names(self, kind: str, values: Sequence[str]) -> list[str]:
         """The words for several values."""

@@ -31,9 +31,7 @@ def _log_leaving_share(a: float, b: float, x: Array) -> Array:
 
 def _log_odds_gone(r: float, alpha: float, a: float, b: float, cells: Cells) -> Array:
     """log odds of having left at the last purchase: a/(b+x−1) ((α+T)/(α+t_x))^(r+x), from eq. 6."""
-    return _log_leaving_share(a, b, cells.x) + (cells.x + r) * np.log1p(
-        (cells.T - cells.t_x) / (alpha + cells.t_x)
-    )
+    return _log_leaving_share(a, b, cells.x) + (cells.x + r) * np.log1p((cells.T - cells.t_x) / (alpha + cells.t_x))
 
 
 def _discounted_rate_integral(
@@ -62,7 +60,7 @@ class BGNBDResults(PurchaseResults):
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
         return _discounted_rate_integral(*self.params.to_numpy(), np.full_like(x, t), x, age, discount)
 
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:  # noqa: N803
+    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability of being alive at T, shape (customers,); 1 for every customer without a repeat purchase.
 
         Source: Fader, Hardie & Lee (2008), Computing P(alive) using the BG/NBD model, eq. 1.
@@ -103,7 +101,7 @@ class BGNBDResults(PurchaseResults):
         t: float,
         frequency: ArrayLike,
         recency: ArrayLike,
-        T: ArrayLike,  # noqa: N803
+        T: ArrayLike,
         rng: np.random.Generator,
         size: int = 1,
     ) -> tuple[Array, Array]:
@@ -145,8 +143,7 @@ class BGNBD(PurchaseModel):
         """Starts whose mean buying rate is the observed one."""
         exposure = float(cells.count @ cells.T) / float(cells.count @ cells.x)
         return [
-            np.array([r, r * exposure * 0.7, a, b])
-            for r, a, b in ((0.5, 0.8, 2.5), (1.0, 0.1, 2.0), (3.0, 1.0, 10.0))
+            np.array([r, r * exposure * 0.7, a, b]) for r, a, b in ((0.5, 0.8, 2.5), (1.0, 0.1, 2.0), (3.0, 1.0, 10.0))
         ]
 
     @staticmethod
@@ -159,10 +156,7 @@ class BGNBD(PurchaseModel):
         log_odds = _log_odds_gone(r, alpha, a, b, cells)
         gone = special.expit(log_odds)
         per_level = (
-            special.gammaln(r + levels)
-            - special.gammaln(r)
-            + special.betaln(a, b + levels)
-            - special.betaln(a, b)
+            special.gammaln(r + levels) - special.gammaln(r) + special.betaln(a, b + levels) - special.betaln(a, b)
         )
         value = per_level[of] + r * np.log(alpha) - (r + x) * log_end + np.logaddexp(0.0, log_odds)
         digamma_all = special.digamma(a + b) - special.digamma(a + b + levels)

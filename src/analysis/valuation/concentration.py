@@ -30,6 +30,11 @@ class Estimate:
     high: float | None = None
     reason: str | None = None
 
+    @property
+    def interval(self) -> tuple[float, float | None, float | None]:
+        """`(value, low, high)`."""
+        return self.value, self.low, self.high
+
 
 @dataclass(frozen=True)
 class Concentration:
@@ -66,7 +71,7 @@ class Concentration:
 
     @property
     def replacement_count(self) -> int:
-        """`replacement`, rounded up to whole customers."""
+        """`replacement`, rounded up to whole customers; needs ordinary customers who brought something."""
         return math.ceil(self.replacement.value - 1e-9)
 
 
@@ -147,7 +152,7 @@ def _replacement(top_share: Estimate, top: float) -> Estimate:
         return None if share is None else (share / top) / ((1.0 - share) / (1.0 - top)) if share < 1.0 else math.inf
 
     if top_share.value >= 1.0:
-        return Estimate(math.inf, reason="the ordinary customers brought nothing")
+        return Estimate(math.nan, reason="the ordinary customers brought nothing")
     return Estimate(ratio(top_share.value), ratio(top_share.low), ratio(top_share.high), top_share.reason)
 
 

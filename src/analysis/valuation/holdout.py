@@ -75,7 +75,7 @@ class Holdout:
         return self.frame[f"forecast: {name}"].to_numpy()
 
 
-def same_rate(frequency: Array, T: Array, horizon: float, entry: str, window: float) -> Array:  # noqa: N803
+def same_rate(frequency: Array, T: Array, horizon: float, entry: str, window: float) -> Array:
     """Occasions in the next `horizon` at the customer's rate so far.
 
     Parameters
@@ -177,7 +177,7 @@ def mean_spend(summary: pd.DataFrame) -> float:
     return float((summary["frequency"] * summary["monetary_value"]).sum() / repeats) if repeats else float("nan")
 
 
-def by_frequency(holdout: Holdout, top: int = 7) -> pd.DataFrame:
+def by_frequency(holdout: Holdout, top: int = 7, small_group: int = 1) -> pd.DataFrame:
     """Mean occasions in the holdout by repeat purchases before it, actual and forecast.
 
     Parameters
@@ -185,7 +185,9 @@ def by_frequency(holdout: Holdout, top: int = 7) -> pd.DataFrame:
     holdout : Holdout
     top : int
         Where most customers have at most `top` repeats the groups are 0, 1, …, `top` and more; otherwise they are
-        fifths of the customers.
+        sevenths of the customers.
+    small_group : int
+        Groups of fewer customers are merged with the one below.
 
     Returns
     -------
@@ -200,6 +202,7 @@ def by_frequency(holdout: Holdout, top: int = 7) -> pd.DataFrame:
     else:
         edges = np.unique(np.quantile(frequency, np.linspace(0, 1, 8)[1:-1], method="inverted_cdf"))
         group = np.searchsorted(edges, frequency, side="left")
+    group = _merged(group, small_group)
     columns = {f"forecast: {name}": name for name in holdout.scores["forecast"]}
     grouped = frame.assign(group=group).groupby("group")
     table = grouped[["holdout_frequency", *columns]].mean().rename(columns=columns | {"holdout_frequency": "actual"})
@@ -209,9 +212,21 @@ def by_frequency(holdout: Holdout, top: int = 7) -> pd.DataFrame:
     return table.reset_index(drop=True).assign(group=labels)[["group", *table.columns]]
 
 
-def _compare(
-    errors: pd.DataFrame, models: list[str], heuristic: str, seed: int, replications: int
-) -> pd.DataFrame:
+def _merged(group: Array, small_group: int) -> Array:
+    """Number groups anew from 0, each of at least `small_group` members, merging from the top down."""
+    numbers, counts = np.unique(group, return_counts=True)
+    bounds, waiting = [], 0
+    for number, count in zip(numbers[::-1], counts[::-1], strict=True):
+        waiting += count
+        if waiting >= small_group:
+            bounds.append(number)
+            waiting = 0
+    bounds = bounds[:-1] if waiting and len(bounds) > 1 else bounds
+    starts = np.sort(np.array(bounds, dtype=float))
+    return np.maximum(np.searchsorted(starts, group, side="right") - 1, 0)
+
+
+def _compare(errors: pd.DataFrame, models: list[str], heuristic: str, seed: int, replications: int) -> pd.DataFrame:
     n = len(errors)
     if not models or n < 2:
         return pd.DataFrame(columns=["model", "heuristic", *(f"{m}_{c}" for m in ("rmse", "mae") for c in _ENDS)])

@@ -13,6 +13,7 @@ Definitions, all in margin and not in sales:
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,16 @@ class CustomerValue:
     miss: float | None
     horizon_weeks: int
 
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to expect a value from."""
+        return bool(np.isfinite(self.expected_sales.value))
+
+    @property
+    def headline(self) -> Estimate:
+        """The base's total over the horizon: margin, or sales where no margin is known."""
+        return self.expected_sales if self.margin is None else self.residual
+
 
 def weekly_discount(annual_rate: float | None) -> float:
     """Continuous discount rate a week that equals an annual rate: ln(1 + annual) / weeks in a year.
@@ -134,7 +145,8 @@ def customer_value(
     holdout: Holdout | None,
     *,
     horizon_weeks: int,
-    window_days: float,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
     entry: str = "first_purchase",
     recent: pd.DataFrame | None = None,
     margin_rate: float | None = None,
@@ -154,8 +166,8 @@ def customer_value(
     holdout : Holdout or None
         None where the observed period is too short for one.
     horizon_weeks : int
-    window_days : float
-        Length of the observed period.
+    observed_from, observed_to : date
+        First and last observed day.
     entry : str
         The study's clock. With "left_truncated" the age of a customer is a lower bound and a probability of being
         alive would be an artefact: it stays null.
@@ -175,11 +187,12 @@ def customer_value(
     CustomerValue
     """
     base = summary.sort_values("customer_id", ignore_index=True)
+    window_days = (observed_to - observed_from).days + 1
     name = choose_forecast(models, holdout, entry)
     discount = weekly_discount(discount_rate)
     share = margin_share(base, margin_rate)
     spend = expected_spend(models, base)
-    alive_model, alive_reason = _alive_source(models, name, entry)
+    alive_model, alive_reason = _alive_source(models, entry)
     alive = models.purchases[alive_model].probability_alive(*_weeks(base)) if alive_model else None
 
     if name in models.purchases:
@@ -196,6 +209,9 @@ def customer_value(
         sales = purchases * spend * mean_discount(discount, horizon_weeks)
         low, high, spread = _from_holdout_errors(sales, name, holdout, horizon_weeks)
         interval = "none" if holdout is None else "holdout"
+    if not (base["frequency"] > 0).any():
+        # nobody came back: a forecast of zero for all of them would be a claim, and there is no evidence for it
+        purchases, sales, low, high = (np.full(len(base), np.nan) for _ in range(4))
     miss = None if holdout is None else spend_miss(holdout, name)
 
     known = base["margin"] if "margin" in base else pd.Series(np.nan, index=base.index)
@@ -266,7 +282,14 @@ def value_groups(value: CustomerValue, groups: int = 10, small_group: int = 10) 
     count = max(1, min(groups, len(frame) // max(small_group, 1)))
     ranked = frame.sort_values([key, "customer_id"], ascending=[False, True], ignore_index=True)
     grouped = ranked.groupby(np.arange(len(ranked)) * count // len(ranked) + 1)
-    means = ["probability_alive", "expected_purchases", "expected_sales", "existing_value", "residual_value", "clv"]
+    means = [
+        "probability_alive",
+        "expected_purchases",
+        "expected_sales",
+        "existing_value",
+        "residual_value",
+        "clv",
+    ]
     table = grouped[means].mean().rename_axis("group").reset_index()
     table.insert(1, "customers", grouped.size().to_numpy())
     for source, share in (("existing_value", "existing_share"), (key, "residual_share")):
@@ -283,15 +306,14 @@ def _weeks(base: pd.DataFrame) -> tuple[Array, Array, Array]:
     )
 
 
-def _alive_source(models: FittedModels, forecast: str, entry: str) -> tuple[str | None, str]:
+def _alive_source(models: FittedModels, entry: str) -> tuple[str | None, str]:
     if entry == "left_truncated":
         return None, "customers were there before the data begin, so their age is unknown"
-    if not models.purchases:
-        return None, "no purchase model could be fitted"
+    leaving = [name for name, results in models.purchases.items() if results.model.can_leave]
+    if not leaving:
+        return None, "no model of how customers leave could be fitted"
     # under BG/NBD everybody without a repeat purchase is alive for certain, so it comes second
-    if ParetoNBD.name in models.purchases:
-        return ParetoNBD.name, ""
-    return (forecast if forecast in models.purchases else next(iter(models.purchases))), ""
+    return (ParetoNBD.name if ParetoNBD.name in leaving else leaving[0]), ""
 
 
 def _heuristic(
@@ -355,9 +377,7 @@ def _simulated(
     return low, high, float(totals.std(ddof=1) / totals.mean()) if totals.mean() > 0 else float("nan")
 
 
-def _from_holdout_errors(
-    sales: Array, name: str, holdout: Holdout | None, horizon: int
-) -> tuple[Array, Array, float]:
+def _from_holdout_errors(sales: Array, name: str, holdout: Holdout | None, horizon: int) -> tuple[Array, Array, float]:
     """95 % limits of sales a customer from the errors that the forecast made in the holdout, and their spread.
 
     Customers of the holdout are grouped by what was forecast for them (at least 30 a group); the 2.5 % and
@@ -388,7 +408,7 @@ def _from_holdout_errors(
 
 def _total(value: float, spread: float, miss: float | None) -> Estimate:
     if not np.isfinite(value):
-        return Estimate(value, reason="nobody came back, so there is no spend to expect")
+        return Estimate(value, reason="nobody has come back yet, so there is nothing to expect a value from")
     if not np.isfinite(spread):
         return Estimate(value, reason="the observed period is too short, or the base too small, to test the forecast")
     half = 1.959964 * value * float(np.hypot(spread, miss or 0.0))

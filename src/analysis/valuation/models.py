@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.valuation.bg_nbd import BGNBD
+from analysis.valuation.nbd import NBD
 from analysis.valuation.pareto_nbd import ParetoNBD
 from analysis.valuation.purchases import ModelNotFitted, PurchaseModel, PurchaseResults, Verdict
 from analysis.valuation.spend import GammaGamma, GammaGammaResults
 from analysis.valuation.summary import DAYS_PER_WEEK
 
-PURCHASE_MODELS: tuple[type[PurchaseModel], ...] = (ParetoNBD, BGNBD)
+PURCHASE_MODELS: tuple[type[PurchaseModel], ...] = (ParetoNBD, BGNBD, NBD)
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,14 @@ class FittedModels:
                     "aic": fit.aic if fit else (6 - 2 * spend.llf if spend else np.nan),
                     "customers": fit.model.nobs if fit else (spend.nobs if spend else 0),
                     "usable": verdict.usable,
-                    "verdict": verdict.reason or "a clear best fit",
+                    "verdict": f"no: {verdict.reason}" if verdict.reason else "yes",
                 }
             )
         return pd.DataFrame(rows)
 
 
 def fit_models(summary: pd.DataFrame) -> FittedModels:
-    """Fit Pareto/NBD, BG/NBD and gamma-gamma; a model that the data cannot carry becomes a verdict, not an error.
+    """Fit Pareto/NBD, BG/NBD, NBD and gamma-gamma; a model that the data cannot carry becomes a verdict, not an error.
 
     Parameters
     ----------

@@ -43,9 +43,9 @@ def _leaving_nodes(r: float, alpha: float, s: float, beta: float, cells: Cells) 
     m = min(alpha, beta)
     begin = np.log(m + cells.t_x)
     width = np.log1p((cells.T - cells.t_x) / (m + cells.t_x))
-    slope = (r + cells.x) * (m + cells.t_x) / (alpha + cells.t_x) + (s + 1.0) * (m + cells.t_x) / (
-        beta + cells.t_x
-    ) - 1.0
+    slope = (
+        (r + cells.x) * (m + cells.t_x) / (alpha + cells.t_x) + (s + 1.0) * (m + cells.t_x) / (beta + cells.t_x) - 1.0
+    )
     width = np.where(slope > 0, np.minimum(width, _TAIL / np.maximum(slope, 1e-300)), width)
     v = begin[:, None] + width[:, None] * (0.5 * (_NODES + 1.0))
     moment = np.exp(v)
@@ -53,13 +53,7 @@ def _leaving_nodes(r: float, alpha: float, s: float, beta: float, cells: Cells) 
     log_b = v if beta == m else np.log(moment + (beta - m))
     with np.errstate(divide="ignore"):
         log_width = np.log(0.5 * width)
-    log_term = (
-        log_width[:, None]
-        + np.log(_WEIGHTS)
-        + v
-        - (r + cells.x)[:, None] * log_a
-        - (s + 1.0) * log_b
-    )
+    log_term = log_width[:, None] + np.log(_WEIGHTS) + v - (r + cells.x)[:, None] * log_a - (s + 1.0) * log_b
     return log_a, log_b, log_term
 
 
@@ -86,7 +80,7 @@ class ParetoNBDResults(PurchaseResults):
         log_alive = -(r + cells.x) * np.log(alpha + cells.T) - s * np.log(beta + cells.T)
         return special.expit(log_alive - np.log(s) - _log_sum(log_term))
 
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:  # noqa: N803
+    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability of being alive at T, shape (customers,): SMC eq. 11–13 in the integral form."""
         cells = Cells.of(frequency, recency, T)
         return self._alive_cells(cells)[cells.index]
@@ -113,7 +107,11 @@ class ParetoNBDResults(PurchaseResults):
         return r * beta / alpha * _power_integral(s - 1.0, np.log1p(time / beta))
 
     def discounted_expected_residual_transactions(
-        self, discount: float, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike  # noqa: N803
+        self,
+        discount: float,
+        frequency: ArrayLike,
+        recency: ArrayLike,
+        T: ArrayLike,
     ) -> Array:
         """DERT: expected purchases over an endless future, discounted at a continuous rate per unit of time.
 
@@ -126,7 +124,7 @@ class ParetoNBDResults(PurchaseResults):
         t: float,
         frequency: ArrayLike,
         recency: ArrayLike,
-        T: ArrayLike,  # noqa: N803
+        T: ArrayLike,
         rng: np.random.Generator,
         size: int = 1,
     ) -> tuple[Array, Array]:
@@ -194,9 +192,7 @@ class ParetoNBD(PurchaseModel):
                 - (node * log_a).sum(axis=1),
                 r / alpha - (r + x) * (alive / (alpha + cells.T) + (node * np.exp(-log_a)).sum(axis=1)),
                 np.log(beta) - alive * log_end_b + gone / s - (node * log_b).sum(axis=1),
-                s / beta
-                - s * alive / (beta + cells.T)
-                - (s + 1.0) * (node * np.exp(-log_b)).sum(axis=1),
+                s / beta - s * alive / (beta + cells.T) - (s + 1.0) * (node * np.exp(-log_b)).sum(axis=1),
             ]
         )
         return value, gradient

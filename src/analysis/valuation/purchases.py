@@ -67,7 +67,7 @@ class Cells:
     index: NDArray[np.intp]
 
     @classmethod
-    def of(cls, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Cells:  # noqa: N803
+    def of(cls, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Cells:
         """Count equal customers; raises ValueError on data that no purchase history can have."""
         x, t_x, age = _checked(frequency, recency, T)
         order = np.lexsort((age, t_x, x))
@@ -84,7 +84,7 @@ class Cells:
         return Cells(self.x, self.t_x * factor, self.T * factor, self.count, self.index)
 
 
-def _checked(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:  # noqa: N803
+def _checked(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
     x, t_x, age = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (frequency, recency, T)))
     x, t_x, age = (np.atleast_1d(v).ravel() for v in (x, t_x, age))
     if len(x) == 0:
@@ -124,8 +124,9 @@ class PurchaseModel:
     parameter_names: ClassVar[tuple[str, ...]]
     time_parameters: ClassVar[tuple[str, ...]]
     results_class: ClassVar[type[PurchaseResults]]
+    can_leave: ClassVar[bool] = True
 
-    def __init__(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> None:  # noqa: N803
+    def __init__(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> None:
         self.cells = Cells.of(frequency, recency, T)
         self.nobs = int(self.cells.count.sum())
 
@@ -328,9 +329,7 @@ class PurchaseResults:
     def cov_params(self) -> pd.DataFrame:
         """Covariance of the estimates, shape (k, k)."""
         values = self.params.to_numpy()
-        return pd.DataFrame(
-            self.log_cov * np.outer(values, values), index=self.params.index, columns=self.params.index
-        )
+        return pd.DataFrame(self.log_cov * np.outer(values, values), index=self.params.index, columns=self.params.index)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Intervals built on the log scale, so that they stay positive: columns `low` and `high`."""
@@ -364,7 +363,7 @@ class PurchaseResults:
         root = np.linalg.cholesky(self.log_cov)
         return np.exp(np.log(self.params.to_numpy()) + rng.standard_normal((size, len(self.params))) @ root.T)
 
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:  # noqa: N803
+    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability that a customer with this history is still one, shape (customers,)."""
         raise NotImplementedError
 
@@ -377,7 +376,7 @@ class PurchaseResults:
         t: float,
         frequency: ArrayLike,
         recency: ArrayLike,
-        T: ArrayLike,  # noqa: N803
+        T: ArrayLike,
         discount: float = 0.0,
     ) -> Array:
         """Expected purchases in the next `t` given the history, each discounted by exp(−discount × time).
@@ -404,7 +403,7 @@ class PurchaseResults:
         t: float,
         frequency: ArrayLike,
         recency: ArrayLike,
-        T: ArrayLike,  # noqa: N803
+        T: ArrayLike,
         rng: np.random.Generator,
         size: int = 1,
     ) -> tuple[Array, Array]:
@@ -436,7 +435,7 @@ def _distinct_pairs(x: Array, age: Array) -> tuple[Array, Array, NDArray[np.intp
     return x_sorted[new], age_sorted[new], pair
 
 
-def expected_cumulative(results: PurchaseResults, T: ArrayLike, at: ArrayLike) -> Array:  # noqa: N803
+def expected_cumulative(results: PurchaseResults, T: ArrayLike, at: ArrayLike) -> Array:
     """Expected repeat purchases of the whole base up to each moment since observation began.
 
     Parameters

@@ -28,7 +28,8 @@ class Edges:
     values : array of shape (bins − 1,)
         Upper edge of each group but the last, in the measure's unit; repeated where ties leave a group empty.
     cuts : array of shape (bins − 1,)
-        Half-way between each edge and the next larger value that occurs, so that a comparison cannot hang on the last bit.
+        Half-way between each edge and the next larger value that occurs, so that a comparison cannot hang on the
+        last bit.
     lowest, highest : float
     counts : array of shape (bins,)
         Customers in each group, from the lowest values up.

@@ -29,9 +29,7 @@ def _loglike_rows(params: Array, x: Array, z: Array) -> tuple[Array, Array]:
     log_total = np.log(gamma + x * z)
     shape = p * x + q
     per_level = special.gammaln(p * levels + q) - special.gammaln(p * levels) - special.gammaln(q)
-    value = (
-        per_level[of] + q * np.log(gamma) + (p * x - 1.0) * np.log(z) + p * x * np.log(x) - shape * log_total
-    )
+    value = per_level[of] + q * np.log(gamma) + (p * x - 1.0) * np.log(z) + p * x * np.log(x) - shape * log_total
     digamma = special.digamma(p * levels + q)
     gradient = np.stack(
         [
@@ -160,9 +158,7 @@ class GammaGamma:
 
     def loglike(self, params: ArrayLike) -> float:
         """Log-likelihood at (p, q, γ)."""
-        return float(
-            _loglike_rows(np.asarray(params, dtype=float), self.frequency, self.monetary_value)[0].sum()
-        )
+        return float(_loglike_rows(np.asarray(params, dtype=float), self.frequency, self.monetary_value)[0].sum())
 
     def score(self, params: ArrayLike) -> Array:
         """Exact gradient of `loglike`, shape (3,)."""

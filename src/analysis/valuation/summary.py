@@ -12,6 +12,7 @@ import ibis
 import pandas as pd
 
 MONEY = "decimal(18, 4)"
+_MARGIN = "decimal(38, 8)"  # a decimal of 4 places times a rate of 4 places
 DAYS_PER_WEEK = 7.0
 
 
@@ -74,12 +75,12 @@ def customer_summary(
         occasions=dated.count(),
         repeat_spend=ibis.ifelse(dated.order_date > dated.first_day, dated.spend, ibis.literal(0).cast(MONEY)).sum(),
     )
-    sold = lines.net_amount.cast(MONEY)
-    margin = _line_margin(lines, margin_rate)
-    money = lines.group_by("customer_id").aggregate(
-        orders=lines.order_id.nunique(where=~lines.is_return),
-        spend=sold.sum(),
-        margin=ibis.ifelse(margin.isnull().any(), ibis.null("decimal(38, 8)"), margin.sum().cast("decimal(38, 8)")),
+    priced = lines.mutate(line_margin=_line_margin(lines, margin_rate).cast(_MARGIN))
+    money = priced.group_by("customer_id").aggregate(
+        orders=priced.order_id.nunique(where=~priced.is_return),
+        spend=priced.net_amount.cast(MONEY).sum(),
+        margin=priced.line_margin.sum().cast(_MARGIN),
+        unknown=priced.line_margin.isnull().any(),
     )
     end = ibis.literal(observed_to)
     base = clock.join(money, "customer_id")
@@ -95,7 +96,7 @@ def customer_summary(
         recency_days=end.delta(base.last_day, unit="day").cast("float64"),
         orders=base.orders.cast("int64"),
         spend=base.spend.cast("float64"),
-        margin=base.margin.cast("float64"),
+        margin=ibis.ifelse(base.unknown, ibis.null("float64"), base.margin.cast("float64")),
     )
 
 
@@ -161,19 +162,16 @@ def calibration_holdout(
     def money(condition: ibis.ir.BooleanValue) -> ibis.ir.Scalar:
         return ibis.ifelse(condition, dated.spend, nothing).sum().cast("float64")
 
-    split = (
-        dated.group_by(dated.customer_id.cast("string").name("customer_id"))
-        .aggregate(
-            first_day=dated.first_day.min(),
-            last_day=dated.order_date.max(where=seen),
-            frequency=count(seen & repeat),
-            repeat_spend=money(seen & repeat),
-            recent_frequency=count(recent),
-            recent_repeats=count(recent & repeat),
-            recent_spend=money(recent),
-            holdout_frequency=count(~seen),
-            holdout_spend=money(~seen),
-        )
+    split = dated.group_by(dated.customer_id.cast("string").name("customer_id")).aggregate(
+        first_day=dated.first_day.min(),
+        last_day=dated.order_date.max(where=seen),
+        frequency=count(seen & repeat),
+        repeat_spend=money(seen & repeat),
+        recent_frequency=count(recent),
+        recent_repeats=count(recent & repeat),
+        recent_spend=money(recent),
+        holdout_frequency=count(~seen),
+        holdout_spend=money(~seen),
     )
     frame = to_frame(split)
     if frame.empty:
@@ -206,7 +204,7 @@ def recent_activity(order_lines: ibis.Table, observed_to: datetime.date, days: i
 
 
 def to_frame(table: ibis.Table) -> pd.DataFrame:
-    """A table of one row a customer as a frame sorted by `customer_id`, so that later sums do not depend on the engine."""
+    """A table of one row a customer as a frame sorted by `customer_id`, so that sums do not depend on the engine."""
     return table.to_pyarrow().to_pandas().sort_values("customer_id", ignore_index=True)
 
 
@@ -218,11 +216,9 @@ def _within(order_lines: ibis.Table, observed_to: datetime.date | None) -> ibis.
 
 def _line_margin(lines: ibis.Table, margin_rate: float | None) -> ibis.Value:
     sold = lines.net_amount.cast(MONEY)
-    by_rate = None if margin_rate is None else sold * ibis.literal(str(margin_rate)).cast("decimal(10, 4)")
+    by_rate = None if margin_rate is None else sold * ibis.literal(f"{margin_rate:.4f}").cast("decimal(10, 4)")
     if "cost" not in lines.columns:
-        return ibis.null("decimal(38, 8)") if by_rate is None else by_rate
+        return ibis.null(_MARGIN) if by_rate is None else by_rate
     cost = lines.cost.cast(MONEY)
     by_cost = sold - ibis.ifelse(lines.is_return, -cost, cost)
-    if by_rate is None:
-        return by_cost
-    return ibis.coalesce(by_cost.cast("decimal(38, 8)"), by_rate.cast("decimal(38, 8)"))
+    return by_cost if by_rate is None else ibis.coalesce(by_cost.cast(_MARGIN), by_rate.cast(_MARGIN))

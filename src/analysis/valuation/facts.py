@@ -1,0 +1,262 @@
+"""What the room's sentences and tables for people are filled with: results in, plain facts out."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import ibis
+import numpy as np
+import pandas as pd
+
+from analysis.reporting.numbers import Formatter
+from analysis.valuation.concentration import Concentration
+from analysis.valuation.figures import FORECAST_WORDS
+from analysis.valuation.holdout import Holdout, evaluate_holdout
+from analysis.valuation.lifetime import CustomerValue
+from analysis.valuation.models import FittedModels
+from analysis.valuation.rfm import BEST_IS_LOW, MEASURES, Edges
+from analysis.valuation.summary import calibration_holdout, without_purchase
+
+EDGE_COLUMNS = {
+    "score": ("Score", "text"),
+    "recency_days": ("Days since last purchase", "text"),
+    "recency_days_customers": ("Customers", "text"),
+    "frequency": ("Repeat purchases", "text"),
+    "frequency_customers": ("Customers", "text"),
+    "spend": ("Spend", "text"),
+    "spend_customers": ("Customers", "text"),
+}
+MODEL_COLUMNS = {
+    "model": ("Model", "text"),
+    "customers": ("Customers used", "count"),
+    "log_likelihood": ("Log-likelihood", "number"),
+    "aic": ("AIC", "number"),
+    "verdict": ("Can it be used?", "text"),
+}
+PARAMETER_COLUMNS = {
+    "model": ("Model", "text"),
+    "parameter": ("Parameter", "text"),
+    "estimate": ("Estimate", "number"),
+    "std_err": ("Standard error", "number"),
+    "low": ("From", "number"),
+    "high": ("To", "number"),
+}
+SCORE_COLUMNS = {
+    "forecast": ("Forecast", "text"),
+    "kind": ("Kind", "text"),
+    "rmse": ("Typical error", "ratio"),
+    "mae": ("Mean absolute error", "ratio"),
+    "total": ("Purchases foreseen", "count"),
+    "total_error": ("Total error", "share"),
+}
+_GROUP_COLUMNS = {
+    "group": ("Group, best first", "count"),
+    "customers": ("Customers", "count"),
+    "probability_alive": ("Still a customer", "share"),
+    "expected_purchases": ("Purchases expected", "number"),
+    "existing_value": ("Margin so far", "money"),
+    "residual_value": ("Margin expected", "money"),
+    "residual_share": ("Share of expected", "share"),
+    "existing_share": ("Share so far", "share"),
+}
+
+
+def run_holdout(
+    order_lines: ibis.Table,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    entry: str,
+    holdout_weeks: int,
+    seed: int = 1,
+) -> tuple[Holdout | None, str]:
+    """Hold out the last weeks and score every forecast on them.
+
+    Returns
+    -------
+    holdout : Holdout or None
+        None where it cannot be done.
+    reason : str
+        Why not; empty otherwise.
+    """
+    calibration_end = observed_to - datetime.timedelta(weeks=holdout_weeks)
+    if calibration_end < observed_from:
+        return None, f"{holdout_weeks} weeks cannot be held out of {(observed_to - observed_from).days + 1} days"
+    try:
+        split = calibration_holdout(order_lines, calibration_end, observed_to)
+        window = (calibration_end - observed_from).days + 1
+        return evaluate_holdout(split, window, entry, seed=seed), ""
+    except ValueError as error:
+        return None, str(error).partition(": ")[2]
+
+
+def base_facts(summary: pd.DataFrame, order_lines: ibis.Table, observed_to: datetime.date) -> dict[str, Any]:
+    """How many customers, how many came back, what they spent, and who is left out."""
+    out = without_purchase(order_lines, observed_to)
+    return {
+        "total": len(summary),
+        "repeaters": int((summary["frequency"] > 0).sum()),
+        "one_time_share": float((summary["frequency"] == 0).mean()),
+        "occasions": int((summary["frequency"] + 1).sum()),
+        "spend": float(summary["spend"].sum()),
+        "mean_spend": float(summary["spend"].mean()),
+        "left_out": out["customers"],
+        "left_out_spend": out["spend"],
+        "observed_to": observed_to,
+    }
+
+
+def concentration_facts(found: Concentration) -> dict[str, Any]:
+    """The facts of the concentration sentences."""
+    return {
+        "total": found.customers,
+        "top": found.top,
+        "share": found.top_share.value,
+        "gini": found.gini.value,
+        "gini_low": found.gini.low,
+        "gini_high": found.gini.high,
+        "half_from": found.half_from,
+        "zeroed": found.zeroed,
+    }
+
+
+def edges_for_people(edges: dict[str, Edges], fmt: Formatter, small_group: int = 10) -> pd.DataFrame:
+    """The RFM scores as ranges in words, best first: `score`, then a range and a count of customers a measure.
+
+    Parameters
+    ----------
+    edges : dict of Edges
+    fmt : Formatter
+    small_group : int
+        Counts below it are shown as "few".
+    """
+    units = {"recency_days": "count", "frequency": "count", "spend": "money"}
+    bins = len(next(iter(edges.values())).counts)
+    table: dict[str, list[str]] = {"score": [str(score) for score in range(bins, 0, -1)]}
+    for name, column in MEASURES.items():
+        edge, ranges, counts = edges[name], [], []
+        for score in range(bins, 0, -1):
+            group = bins - score if name in BEST_IS_LOW else score - 1
+            people = int(edge.counts[group])
+            upper = edge.highest if group == bins - 1 else edge.values[group]
+            lower = edge.lowest if group == 0 else edge.values[group - 1]
+            ranges.append(_range(lower, upper, group == 0, units[column], fmt) if people else "empty: ties")
+            counts.append("0" if not people else "few" if people < small_group else fmt.count(people))
+        table[column], table[f"{column}_customers"] = ranges, counts
+    return pd.DataFrame(table)
+
+
+def _range(lower: float, upper: float, lowest: bool, unit: str, fmt: Formatter) -> str:
+    if lowest and lower == upper:
+        return fmt.value(upper, unit)
+    if unit == "count":
+        first = lower if lowest else lower + 1
+        return fmt.count(upper) if first == upper else f"{fmt.count(first)}–{fmt.count(upper)}"
+    return f"up to {fmt.money(upper)}" if lowest else f"{fmt.money(lower)} – {fmt.money(upper)}"
+
+
+def model_facts(models: FittedModels) -> dict[str, Any]:
+    """Which models can be used, and what the spend model rests on."""
+    unusable = [f"{name}: {v.reason}" for name, v in models.verdicts.items() if not v.usable]
+    return {
+        "usable": ", ".join(name for name, v in models.verdicts.items() if v.usable),
+        "unusable": "; ".join(unusable),
+        "purchase_models": len(models.purchases),
+        "has_spend": models.spend is not None,
+        "spend_correlation": models.spend_correlation,
+        "spend_left_out": models.spend_left_out,
+        "population_mean": None if models.spend is None else models.spend.population_mean,
+    }
+
+
+def holdout_facts(holdout: Holdout) -> dict[str, Any]:
+    """Who won the holdout and by how much."""
+    scores = holdout.scores.set_index("forecast")
+    facts: dict[str, Any] = {
+        "best": holdout.best,
+        "best_kind": holdout.best_kind,
+        "weeks": holdout.weeks,
+        "actual": holdout.actual,
+        "known_customers": len(holdout.frame),
+        "miss": abs(scores.loc[holdout.best, "total_error"]),
+        "above": bool(scores.loc[holdout.best, "total_error"] >= 0),
+        "best_model": holdout.best_model or "",
+        "best_heuristic": holdout.best_heuristic,
+        "rmse": scores.loc[holdout.best, "rmse"],
+        "difference": None,
+        "dlow": None,
+        "dhigh": None,
+        "mae_best": str(scores["mae"].idxmin()),
+    }
+    if holdout.best_model:
+        row = holdout.comparison.set_index("model").loc[holdout.best_model]
+        facts |= {"difference": row["rmse_difference"], "dlow": row["rmse_low"], "dhigh": row["rmse_high"]}
+    return facts
+
+
+def scores_for_people(holdout: Holdout) -> pd.DataFrame:
+    """The holdout's scores with forecasts in words."""
+    kinds = {"model": "model", "heuristic": "no model"}
+    return holdout.scores.assign(
+        forecast=[FORECAST_WORDS.get(name, name) for name in holdout.scores["forecast"]],
+        kind=holdout.scores["kind"].map(kinds),
+        customers=len(holdout.frame),
+    )
+
+
+def value_facts(value: CustomerValue, groups: pd.DataFrame) -> dict[str, Any]:
+    """The facts of the value sentences."""
+    frame = value.frame
+    return {
+        "total": len(frame),
+        "known": value.known,
+        "kind": "sales" if value.margin is None else "margin",
+        "horizon": value.horizon_weeks,
+        "forecast": value.forecast,
+        "forecast_kind": value.forecast_kind,
+        "interval_kind": value.interval,
+        "spend_model": value.spend_model,
+        "existing": value.existing.value,
+        "per_customer": value.headline.value / len(frame) if len(frame) else float("nan"),
+        "existing_per_customer": value.existing.value / len(frame) if len(frame) else float("nan"),
+        "purchases": float(frame["expected_purchases"].sum(min_count=1)),
+        "miss": value.miss,
+        "margin": value.margin,
+        "alive_model": value.alive_model or "",
+        "alive_reason": value.alive_reason,
+        "alive_mean": float(frame["probability_alive"].mean()) if value.alive_model else None,
+        "best_share": float(groups["residual_share"].iloc[0]),
+        "group_share": 1.0 / len(groups),
+        "groups": len(groups),
+    }
+
+
+def margin_facts(value: CustomerValue, assumption: Any) -> dict[str, Any]:
+    """What the expected value would be at the ends of the range that the study gives for its margin."""
+    known = assumption is not None and value.known
+    return {
+        "margin": value.margin,
+        "margin_source": assumption.source if known else "",
+        "margin_low": assumption.low if known else None,
+        "margin_high": assumption.high if known else None,
+        "value_low": value.expected_sales.value * assumption.low if known else None,
+        "value_high": value.expected_sales.value * assumption.high if known else None,
+    }
+
+
+def group_columns(groups: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """The columns of the table of value groups that hold something."""
+    return {name: label for name, label in _GROUP_COLUMNS.items() if groups[name].notna().any()}
+
+
+def interval_width(value: CustomerValue) -> float:
+    """Median width of a customer's interval relative to the customer's expected margin; NaN where unknown."""
+    frame = value.frame[value.frame["residual_value"] > 0]
+    if frame.empty:
+        return float("nan")
+    return float(np.median((frame["clv_high"] - frame["clv_low"]) / frame["residual_value"]))
+
+
+def assumed(assumption: Any) -> float | None:
+    """The value of a study's assumption, None where the study makes none."""
+    return None if assumption is None else float(assumption.value)

@@ -1,0 +1,262 @@
+"""Cleaning loses nothing: every raw row is kept or set aside with its reason, to the row and to the cent."""
+
+import datetime
+import json
+from decimal import Decimal
+
+import ibis
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from analysis import cleaning
+from analysis.cleaning import ConservationError
+from analysis.cleaning.parse import number
+from analysis.errors import RapportError
+from analysis.study import Source
+from analysis.tables import CONTRACTS
+from tests.conftest import ORDERS, shop
+
+HEADER = "order,customer,day,sku,pieces,amount\n"
+
+
+def lines(cleaned):
+    return CONTRACTS["order_lines"].conform(cleaned.tables["order_lines"]).to_pyarrow().to_pylist()
+
+
+def reasons(cleaned):
+    rows = cleaned.quarantine.order_by("source", "row_number").to_pyarrow().to_pylist()
+    return {row["row_number"]: row["reasons"] for row in rows}
+
+
+def books(cleaned, table="order_lines"):
+    return cleaned.ledger.set_index("table").loc[table]
+
+
+def clean(project, content, **changes):
+    project.study(**changes)
+    project.raw("shop", "orders.csv", HEADER + content)
+    cleaned = project.clean()
+    cleaning.assert_conserved(cleaned.ledger)
+    CONTRACTS["order_lines"].validate(CONTRACTS["order_lines"].conform(cleaned.tables["order_lines"]))
+    return cleaned
+
+
+def test_a_clean_file_stays_whole(project):
+    project.study()
+    cleaned = project.clean()
+    assert books(cleaned).amount_kept == Decimal("52.00")
+    assert len(reasons(cleaned)) == 0
+    first = lines(cleaned)[0]
+    assert first["order_id"] == "A1"
+    assert first["line_number"] == 1
+    assert first["order_date"] == datetime.date(2024, 1, 5)
+    assert first["ordered_at"] == datetime.datetime(2024, 1, 4, 23, tzinfo=datetime.UTC)  # midnight in Paris
+    assert first["unit_price"] == Decimal("10.0000")
+    customers = cleaned.tables["customers"].order_by("customer_id").to_pyarrow().to_pylist()
+    assert customers[0] == {"customer_id": "c1", "acquired_on": datetime.date(2024, 1, 5)}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("A9,,2024-01-05,p1,1,5", "missing_value"),
+        ("A9,c9,,p1,1,5", "missing_value"),
+        ("A9,c9,2024-13-45,p1,1,5", "unreadable_value"),
+        ("A9,c9,2024-01-05,p1,many,5", "unreadable_value"),
+        ("A9,c9,2024-01-05,p1,1,five", "unreadable_value"),
+        ("A9,c9,2023-12-31,p1,1,5", "outside_period"),
+        ("A9,c9,2025-01-01,p1,1,5", "outside_period"),
+        ("A9,c9,2024-01-05,p1,0,0", "empty_line"),
+        ("A9,c9,2024-01-05,p1,-1,5", "sign_conflict"),
+        ("A9,c9,2024-01-05,p1,1", "malformed_row"),
+        ("A1,c1,2024-01-05,p1,2,20.00", "duplicate_row"),
+        ("A9,,2024-13-45,p1,1,5", "missing_value unreadable_value"),
+    ],
+)
+def test_a_bad_row_is_set_aside_with_its_reasons(project, row, reason):
+    cleaned = clean(project, "A1,c1,2024-01-05,p1,2,20.00\n" + row + "\n")
+    assert reasons(cleaned) == {3: reason}
+    kept = cleaned.quarantine.to_pyarrow().to_pylist()[0]
+    assert kept["source"] == "orders"
+    raw = json.loads(kept["raw_values"])
+    assert (list(raw.values()) if isinstance(raw, dict) else raw) == [v or None if False else v for v in row.split(",")]
+
+
+def test_returns_and_repairs(project):
+    cleaned = clean(project, "A1,c1,2024-01-05,p1,2,20\nA2,c1,2024-01-06,p1,-1,-10\nA3,c1,2024-01-07,p1,1,-10\n")
+    found = {row["order_id"]: row for row in lines(cleaned)}
+    assert [found[o]["is_return"] for o in ("A1", "A2", "A3")] == [False, True, True]
+    assert found["A3"]["quantity"] == -1
+    assert cleaned.reasons.set_index("reason").loc["return_quantity", "rows"] == 1
+    assert books(cleaned).amount_kept == 0
+
+
+def test_quantity_zero_with_money_is_kept_without_a_unit_price(project):
+    cleaned = clean(project, "A1,c1,2024-01-05,p1,0,0.01\n")
+    assert lines(cleaned)[0]["unit_price"] is None
+    assert cleaned.reasons.reason.tolist() == ["quantity_zero"]
+
+
+def test_equal_rows_stay_where_the_study_says_so(project):
+    row = "A1,c1,2024-01-05,p1,2,20.00\n"
+    assert books(clean(project, row * 3)).rows_set_aside == 2
+    assert books(clean(project, row * 3, rules={"duplicate_rows": "keep"})).rows_kept == 3
+
+
+def test_days_are_those_of_the_time_zone(project):
+    content = shop()
+    content["tables"]["order_lines"]["columns"]["ordered_at"] = {"column": "day", "timezone": "UTC"}
+    late = "A1,c1,2024-01-05 23:30:00,p1,1,1\nA2,c1,2024-01-05T23:30:00-05:00,p1,1,1\n"
+    found = lines(clean(project, late, tables=content["tables"]))
+    assert [str(row["order_date"]) for row in found] == ["2024-01-06", "2024-01-06"]
+    assert found[1]["ordered_at"].hour == 4
+
+
+def test_other_notations(project):
+    content = shop()
+    content["sources"]["orders"] |= {"decimal": ",", "thousands": ".", "delimiter": ";"}
+    content["tables"]["order_lines"]["columns"]["ordered_at"] = {"column": "day", "format": "%d.%m.%Y"}
+    project.study(**content)
+    project.raw("shop", "orders.csv", HEADER.replace(",", ";") + "A1;c1;31.01.2024;p1;2;1.234,50\nA2;c1;1.2.2024;p1;1;1,5\n")
+    found = lines(project.clean())
+    assert [row["net_amount"] for row in found] == [Decimal("1234.5000"), Decimal("1.5000")]
+    assert [str(row["order_date"]) for row in found] == ["2024-01-31", "2024-02-01"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.00005", "0"), ("0.00015", "0.0002"), ("0.00025", "0.0002"), ("-0.00015", "-0.0002"), ("-0.00025", "-0.0002"),
+     ("0.000251", "0.0003"), ("1e3", "1000"), ("1,5", None), ("", None), ("NaN", None), ("inf", None), ("9" * 30, None)],
+)  # fmt: skip
+def test_ties_go_to_the_even_digit(text, value):
+    column = ibis.memtable({"t": [text]}).t
+    found = number(column, Source(file="x.csv")).to_pyarrow().to_pylist()[0]
+    assert found == (None if value is None else Decimal(value))
+
+
+def test_a_wrong_mapping_is_an_error_not_a_full_quarantine(project):
+    project.study()
+    project.raw("shop", "orders.csv", HEADER + "A1,c1,31/01/2024,p1,1,5\nA2,c1,01/02/2024,p1,1,5\n")
+    with pytest.raises(RapportError, match=r"no row of orders has a readable day; values look like '99/99/9999'; add format"):
+        project.clean()
+
+
+def test_a_missing_column_names_the_nearest(project):
+    content = shop()
+    content["tables"]["order_lines"]["columns"]["net_amount"] = "amonut"
+    project.study(**content)
+    with pytest.raises(RapportError) as caught:
+        project.clean()
+    assert str(caught.value) == (
+        "studies/shop/study.yaml: tables.order_lines.columns.net_amount: source orders has no column 'amonut'; "
+        "did you mean 'amount'?"
+    )
+
+
+def test_without_order_or_quantity_a_day_is_an_order(project):
+    content = shop()
+    content["tables"]["order_lines"]["columns"] = {"customer_id": "customer", "ordered_at": "day", "net_amount": "amount"}
+    found = lines(clean(project, "x,c1,2024-01-05,p,9,5\nx,c1,2024-01-05,q,9,-2\nx,c1,2024-01-06,p,9,0\n", **content))
+    assert [(r["order_id"], r["line_number"], r["quantity"]) for r in found] == [
+        ("c1-2024-01-05", 1, 1),
+        ("c1-2024-01-05", 2, -1),
+        ("c1-2024-01-06", 1, 1),
+    ]
+
+
+def campaign_study():
+    content = shop()
+    content["sources"] |= {name: {"file": f"{name}.csv"} for name in ("campaigns", "mailings", "coupons", "redeemed")}
+    content["tables"] |= {
+        "campaigns": {
+            "source": "campaigns",
+            "columns": {"campaign_id": "id", "starts_on": "start", "ends_on": "end", "design": {"constant": "observational"}},
+        },
+        "contacts": {
+            "source": "mailings",
+            "untargeted": True,
+            "columns": {"campaign_id": "id", "customer_id": "customer", "arm": {"constant": "targeted"}},
+            "redemptions": {"source": "redeemed", "campaign_id": "id", "customer_id": "customer"},
+        },
+        "offers": {
+            "source": "coupons",
+            "merge_repeated": True,
+            "columns": {"offer_id": "coupon", "campaign_id": "id", "category": "kind"},
+        },
+    }
+    return content
+
+
+def test_campaigns_contacts_and_offers(project):
+    project.study(**campaign_study())
+    project.raw("shop", "campaigns.csv", "id,start,end\n1,2024-02-01,2024-02-28\n2,2024-03-31,2024-03-01\n")
+    project.raw("shop", "mailings.csv", "id,customer\n1,c1\n1,c1\n1,nobody\n2,c1\n")
+    project.raw("shop", "coupons.csv", "coupon,id,kind\nx,1,tea\nx,1,tea\nx,1,milk\nx,1,rice\nx,1,milk \ny,1,\n")
+    project.raw("shop", "redeemed.csv", "id,customer,day\n1,c1,2024-02-02\n1,c1,2024-02-03\n1,c2,2024-02-03\n")
+    cleaned = project.clean()
+    cleaning.assert_conserved(cleaned.ledger)
+    contacts = CONTRACTS["contacts"].conform(cleaned.tables["contacts"]).to_pyarrow().to_pylist()
+    assert [(c["customer_id"], c["arm"], c["redeemed"]) for c in contacts] == [
+        ("c1", "targeted", True),
+        ("c2", "untargeted", None),
+    ]
+    assert contacts[0]["contacted_on"] == datetime.date(2024, 2, 1)
+    offers = cleaned.tables["offers"].order_by("offer_id").to_pyarrow().to_pylist()
+    # "tea" twice is one row twice; of what remains milk comes most often.
+    assert offers == [
+        {"offer_id": "x", "campaign_id": "1", "category": "milk"},
+        {"offer_id": "y", "campaign_id": "1", "category": None},
+    ]
+    aside = {(r["source"], r["row_number"]): r["reasons"] for r in cleaned.quarantine.to_pyarrow().to_pylist()}
+    assert aside == {
+        ("campaigns", 3): "ends_before_start",
+        ("mailings", 3): "duplicate_key",
+        ("mailings", 4): "unknown_customer",
+        ("mailings", 5): "unknown_campaign",
+        ("coupons", 3): "duplicate_row",
+        ("redeemed", 4): "no_contact",
+    }
+
+
+def test_survey_answers_outside_the_scale_are_blanked_and_missing_codes_are_missing(project):
+    project.study(
+        clock=None,
+        survey={"scale": [1, 10], "blocks": {"Satisfaction": ["s1", "s2"]}, "missing_codes": ["-99"]},
+        sources={"answers": {"file": "answers.csv"}},
+        tables={
+            "survey_responses": {
+                "source": "answers",
+                "columns": {"response_id": {"row_number": True}, "s1": "S1", "s2": "S2"},
+            }
+        },
+    )
+    project.raw("shop", "answers.csv", "S1,S2\n7,8\n11,-99\n-99,\n3,4\n")
+    cleaned = project.clean()
+    cleaning.assert_conserved(cleaned.ledger)
+    found = cleaned.tables["survey_responses"].order_by("response_id").to_pyarrow().to_pylist()
+    assert [(r["response_id"], r["s1"], r["s2"]) for r in found] == [("2", 7, 8), ("3", None, None), ("5", 3, 4)]
+    assert reasons(cleaned) == {4: "empty_response"}
+
+
+def test_lost_rows_and_cents_are_noticed(project):
+    project.study()
+    ledger = project.clean().ledger
+    with pytest.raises(ConservationError, match="4 rows were made but 3 written"):
+        cleaning.assert_conserved(ledger, {"order_lines": 3})
+    short = ledger.assign(rows_kept=ledger.rows_kept - 1)
+    with pytest.raises(ConservationError, match="1 rows of source orders are neither kept nor set aside"):
+        cleaning.assert_conserved(short)
+    light = ledger.assign(amount_kept=[Decimal("51.99")])
+    with pytest.raises(ConservationError, match="0.01"):
+        cleaning.assert_conserved(light)
+
+
+_field = st.sampled_from(["", "0", "1", "-1", "2.5", "-3,5", "1e9", "x", "2024-01-05", "2024-02-30", "2023-01-01", "A1", "<b>", "=1+1"])
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(_field, min_size=5, max_size=7), min_size=1, max_size=12))
+def test_conservation_holds_whatever_the_rows(project, table):
+    good = ORDERS.splitlines()[1]
+    clean(project, good + "\n" + "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in table))

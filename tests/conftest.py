@@ -1,0 +1,83 @@
+"""A project of one's own for each test: studies, data, reports and build in a temporary folder."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+from analysis import cleaning, engine, paths
+from analysis import study as studies
+
+ORDERS = """\
+order,customer,day,sku,pieces,amount
+A1,c1,2024-01-05,p1,2,20.00
+A1,c1,2024-01-05,p2,1,5.50
+A2,c2,2024-02-10,p1,1,10.00
+A3,c1,2024-03-01,p2,3,16.50
+"""
+
+
+class Project:
+    """Write studies and raw files into the test's own folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def raw(self, study: str, name: str, content: str | bytes) -> Path:
+        path = paths.raw(study) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def study(self, name: str = "shop", text: str | None = None, **changes: object) -> Path:
+        """A study of one CSV of orders; ``changes`` replace its top-level keys (None removes one)."""
+        content = shop() | changes
+        folder = paths.studies() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "study.yaml"
+        given = {k: v for k, v in content.items() if v is not None}
+        path.write_text(textwrap.dedent(text) if text else yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
+        return path
+
+    def clean(self, name: str = "shop") -> cleaning.Cleaned:
+        return cleaning.clean(studies.load(name), engine.connect())
+
+
+def shop() -> dict:
+    """What the smallest useful study.yaml says."""
+    return {
+        "title": "A shop",
+        "currency": "EUR",
+        "timezone": "Europe/Paris",
+        "clock": {"observed_from": "2024-01-01", "observed_to": "2024-12-31"},
+        "money": {"margin": 0.3, "discount_rate": 0.1},
+        "sources": {"orders": {"file": "orders.csv"}},
+        "tables": {
+            "order_lines": {
+                "source": "orders",
+                "columns": {
+                    "order_id": "order",
+                    "customer_id": "customer",
+                    "ordered_at": "day",
+                    "product_id": "sku",
+                    "quantity": "pieces",
+                    "net_amount": "amount",
+                },
+            }
+        },
+    }
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    for variable, folder in (
+        ("RAPPORT_STUDIES", "studies"),
+        ("RAPPORT_DATA", "data"),
+        ("RAPPORT_REPORTS", "reports"),
+        ("RAPPORT_BUILD", "build"),
+    ):
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    made = Project(tmp_path)
+    made.raw("shop", "orders.csv", ORDERS)
+    return made

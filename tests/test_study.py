@@ -1,0 +1,111 @@
+"""A study's mistakes are one line each: the file, the path inside it, the cure."""
+
+import pytest
+
+from analysis import paths
+from analysis import study as studies
+from analysis.study import StudyError
+from tests.conftest import shop
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_the_studies_that_ship_are_valid(name):
+    assert studies.load(name).name == name
+
+
+def test_the_default_studies_ship():
+    assert studies.defaults() == ["complete_journey", "ecsi_mobile"]
+    assert set(studies.defaults()) <= set(studies.names())
+
+
+def test_the_template_is_valid(project):
+    template = paths.ROOT / "studies" / "_template" / "study.yaml"
+    project.study("mine", text=template.read_text(encoding="utf-8"))
+    assert studies.load("mine").money.margin.low == 0.25
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"moeny": {}}, "study.yaml: moeny is not a known key; check its spelling"),
+        ({"money": {"margin": 30}}, "study.yaml: money.margin: 30 is not a share between 0 and 1; write 0.30 for 30 %"),
+        ({"money": {"contact_cost": -1}}, "study.yaml: money.contact_cost: -1 is negative"),
+        ({"money": {"margin": {"value": 0.3, "low": 0.4}}}, "0.3 is not between low 0.4 and high 0.3"),
+        ({"currency": "EURO"}, "'EURO' is not an ISO 4217 currency code"),
+        ({"timezone": "Paris"}, "'Paris' is not an IANA time zone"),
+        ({"locale": "xx-99"}, "'xx-99' is not a locale"),
+        ({"clock": None}, "clock: missing; say observed_from and observed_to"),
+        ({"clock": {"observed_from": "2024-12-31", "observed_to": "2024-01-01"}}, "is not before observed_to"),
+        ({"clock": {"observed_from": "31.12.2024", "observed_to": "2024-01-01"}}, "clock.observed_from"),
+        ({"title": None}, "study.yaml: title is missing"),
+        ({"sources": {"orders": {"file": "orders.doc"}}}, "cannot tell the format of orders.doc"),
+        ({"sources": {"orders": {}}}, "give either file or database"),
+        ({"sources": {"orders": {"database": "sqlite:///x", "table": "t"}}}, "needs snapshot"),
+        ({"sources": {"other": {"file": "o.csv"}}}, "source 'orders' is not under sources"),
+        ({"tables": {"customer_value": {"source": "orders", "columns": {}}}}, "not a table that a study maps"),
+        ({"privacy": {"personal": ["email"]}}, "'email' is not a source.column of this study"),
+    ],
+)
+def test_a_mistake_is_one_line_with_place_and_cure(project, change, message):
+    project.study(**change)
+    with pytest.raises(StudyError) as caught:
+        studies.load("shop")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(project.root) not in str(caught.value)
+
+
+def test_an_unmapped_needed_column_is_named(project):
+    content = shop()
+    del content["tables"]["order_lines"]["columns"]["ordered_at"]
+    project.study(**content)
+    with pytest.raises(StudyError, match="tables.order_lines.columns: ordered_at has no mapping"):
+        studies.load("shop")
+
+
+def test_a_column_that_the_table_does_not_have_is_named(project):
+    content = shop()
+    content["tables"]["order_lines"]["columns"]["colour"] = "sku"
+    project.study(**content)
+    with pytest.raises(StudyError, match="'colour' is not a column of order_lines"):
+        studies.load("shop")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: a\ntitle: b\n", "line 2 the key 'title' is there twice"),
+        ("title: [a\n", "study.yaml: line"),
+        ("just words\n", "expected 'key: value' lines, found a str"),
+    ],
+)
+def test_broken_yaml_names_the_line(project, text, message):
+    project.study(text=text)
+    with pytest.raises(StudyError, match=message):
+        studies.load("shop")
+
+
+def test_an_unknown_study_lists_those_that_are_there(project):
+    project.study()
+    with pytest.raises(StudyError, match="there is no study 'shoop'; choose from shop"):
+        studies.load("shoop")
+    with pytest.raises(StudyError, match="cannot name a study"):
+        studies.load("../shop")
+
+
+def test_the_digest_is_blind_to_comments_and_sees_every_value(project):
+    path = project.study()
+    before = studies.load("shop").digest
+    path.write_text("# a remark\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert studies.load("shop").digest == before
+    project.study(money={"margin": 0.31, "discount_rate": 0.1})
+    assert studies.load("shop").digest != before
+
+
+def test_a_variant_says_only_what_differs(project):
+    project.study()
+    project.study("small", text="like: shop\ntitle: Small\nsources: {orders: {sample: {column: customer, customers: 1}}}\n")
+    variant = studies.load("small")
+    assert variant.title == "Small"
+    assert variant.sources["orders"].file == "orders.csv"
+    assert variant.sources["orders"].sample.customers == 1

@@ -1,0 +1,330 @@
+"""The holdout and the value of customers: who wins, what adds up, what is said when something cannot be had."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.reporting.numbers import Formatter
+from analysis.valuation import (
+    Parameters,
+    by_frequency,
+    concentration,
+    customer_value,
+    evaluate_holdout,
+    figures,
+    fit_models,
+    rfm_grid,
+    score,
+    value_groups,
+    weekly_discount,
+)
+from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
+from analysis.valuation.lifetime import mean_discount
+
+FMT = Formatter("en", "USD")
+
+
+def period(days):
+    """The observed period as the value wants it."""
+    return {"observed_from": dt.date(2020, 1, 1), "observed_to": dt.date(2020, 1, 1) + dt.timedelta(days=days)}
+
+
+def make_base(customers=1500, seed=0, hazard=0.02, weeks=78, holdout=26):
+    """A base whose customers buy and leave at random, cut at `weeks` − `holdout`; times in whole days."""
+    rng = np.random.default_rng(seed)
+    rate = rng.gamma(1.0, 0.02, customers)
+    mean = 30.0 * rng.gamma(6.0, 1 / 6.0, customers)
+    start = rng.integers(0, 60, customers)
+    leaves = start + (rng.exponential(1 / rng.gamma(1.0, hazard / 7, customers)) if hazard else np.inf)
+    end, cut = weeks * 7, (weeks - holdout) * 7
+    rows = []
+    for i in range(customers):
+        gaps = np.cumsum(rng.exponential(1 / rate[i], 400))
+        days = np.unique(np.concatenate([[start[i]], start[i] + np.ceil(gaps)])).astype(int)
+        days = days[(days <= min(leaves[i], end)) | (days == start[i])]
+        spend = mean[i] * rng.gamma(4.0, 0.25, len(days))
+        rows.append((f"{i:05d}", days, spend))
+
+    def history(until):
+        out = []
+        for name, days, spend in rows:
+            seen = days <= until
+            x = int(seen.sum()) - 1
+            out.append(
+                {
+                    "customer_id": name,
+                    "frequency": x,
+                    "recency": float(days[seen][-1] - days[0]),
+                    "T": float(until - days[0]),
+                    "monetary_value": float(spend[seen][1:].mean()) if x else 0.0,
+                    "spend": float(spend[seen].sum()),
+                    "orders": x + 1,
+                }
+            )
+        return pd.DataFrame(out)
+
+    split = history(cut)
+    late = [(days > cut) for _, days, _ in rows]
+    recent = [(days > cut - holdout * 7) & (days <= cut) for _, days, _ in rows]
+    split["holdout_frequency"] = [int(m.sum()) for m in late]
+    split["holdout_spend"] = [float(s[m].sum()) for m, (_, _, s) in zip(late, rows, strict=True)]
+    split["recent_frequency"] = [int(m.sum()) for m in recent]
+    split["recent_repeats"] = [int((m & (d > d[0])).sum()) for m, (_, d, _) in zip(recent, rows, strict=True)]
+    split["recent_spend"] = [float(s[m].sum()) for m, (_, _, s) in zip(recent, rows, strict=True)]
+    split.attrs["holdout_days"] = holdout * 7
+    whole = history(end)
+    whole["margin"] = whole["spend"] * 0.3
+    return whole, split, cut, end
+
+
+@pytest.fixture(scope="module")
+def base():
+    return make_base()
+
+
+@pytest.fixture(scope="module")
+def holdout(base):
+    _, split, cut, _ = base
+    return evaluate_holdout(split, cut, seed=1, replications=200)
+
+
+@pytest.fixture(scope="module")
+def value(base, holdout):
+    whole, _, _, end = base
+    return customer_value(
+        whole,
+        fit_models(whole),
+        holdout,
+        horizon_weeks=52,
+        **period(end),
+        margin_rate=0.3,
+        discount_rate=0.1,
+        seed=3,
+    )
+
+
+def test_the_winner_has_the_smallest_squared_error(holdout):
+    scores = holdout.scores
+    assert scores["rmse"].is_monotonic_increasing
+    assert holdout.best == scores["forecast"].iloc[0] and scores["best"].tolist()[0]
+    assert holdout.best_kind == "model"
+    for name in scores["forecast"]:
+        error = holdout.forecast(name) - holdout.frame["holdout_frequency"]
+        row = scores.set_index("forecast").loc[name]
+        assert row["mae"] == pytest.approx(np.abs(error).mean())
+        assert row["rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+        assert row["total_error"] == pytest.approx(error.sum() / holdout.actual)
+
+
+def test_differences_have_bootstrap_intervals(holdout):
+    table = holdout.comparison
+    assert set(table["heuristic"]) == {holdout.best_heuristic}
+    for measure in ("rmse", "mae"):
+        assert (table[f"{measure}_low"] <= table[f"{measure}_difference"]).all()
+        assert (table[f"{measure}_difference"] <= table[f"{measure}_high"]).all()
+    scores = holdout.scores.set_index("forecast")["rmse"]
+    expected = scores[table["model"]].to_numpy() - scores[holdout.best_heuristic]
+    assert table["rmse_difference"].to_numpy() == pytest.approx(expected)
+
+
+def test_steady_customers_let_a_heuristic_win_and_the_value_follow_it():
+    """Where the last stretch repeats itself, nothing beats repeating it, and the value is built on that."""
+    whole, split, cut, end = make_base(400, seed=5, hazard=0.0)
+    split["holdout_frequency"] = split["recent_frequency"]
+    split["holdout_spend"] = split["recent_spend"]
+    found = evaluate_holdout(split, cut, entry="left_truncated", replications=100)
+    assert found.best == LAST_PERIOD and found.best_kind == "heuristic"
+    recent = split[["customer_id", "recent_frequency", "recent_repeats"]]
+    result = customer_value(
+        whole,
+        fit_models(whole),
+        found,
+        horizon_weeks=52,
+        **period(end),
+        entry="left_truncated",
+        recent=recent,
+        margin_rate=0.3,
+    )
+    assert result.forecast == LAST_PERIOD and result.interval == "holdout"
+    assert result.frame["expected_purchases"].to_numpy() == pytest.approx(2.0 * split["recent_frequency"].to_numpy())
+    assert result.frame["probability_alive"].isna().all() and result.alive_reason
+    _check_frame(result, whole)
+
+
+def test_frequency_groups_cover_the_base(holdout):
+    table = by_frequency(holdout)
+    assert table["customers"].sum() == len(holdout.frame)
+    assert (table["actual"] * table["customers"]).sum() == pytest.approx(holdout.actual)
+    few = by_frequency(holdout, top=0)
+    assert few["customers"].sum() == len(holdout.frame)
+
+
+def _check_frame(value, whole):
+    frame = value.frame
+    assert frame["customer_id"].is_monotonic_increasing and len(frame) == len(whole)
+    assert frame["clv"].to_numpy() == pytest.approx((frame["existing_value"] + frame["residual_value"]).to_numpy())
+    assert (frame["clv_low"] <= frame["clv"] + 1e-9).all() and (frame["clv"] <= frame["clv_high"] + 1e-9).all()
+    assert (frame["clv_low"] >= frame["existing_value"] - 1e-9).all()
+    assert value.residual.value == pytest.approx(frame["residual_value"].sum())
+    assert value.residual.low <= value.residual.value <= value.residual.high
+
+
+def test_value_adds_up(value, base):
+    _check_frame(value, base[0])
+    assert value.forecast_kind == "model" and value.interval == "simulation"
+    assert value.alive_model == "Pareto/NBD"
+    assert value.frame["probability_alive"].between(0, 1).all()
+    undiscounted = value.frame["expected_purchases"] * value.frame["expected_spend"] * 0.3
+    assert (value.frame["residual_value"] < undiscounted).all()
+    assert value.existing.value == pytest.approx(base[0]["margin"].sum())
+
+
+def test_intervals_hold_what_comes():
+    """Value at the cut, judged by what the same customers then brought."""
+    _, split, cut, _ = make_base(3000, seed=9)
+    past = split.assign(margin=split["spend"] * 0.3)
+    result = customer_value(past, fit_models(past), None, horizon_weeks=26, **period(cut), margin_rate=0.3, seed=1)
+    came = split["holdout_spend"].to_numpy() * 0.3
+    low = (result.frame["clv_low"] - result.frame["existing_value"]).to_numpy()
+    high = (result.frame["clv_high"] - result.frame["existing_value"]).to_numpy()
+    inside = ((low - 1e-9 <= came) & (came <= high + 1e-9)).mean()
+    assert inside > 0.93
+    assert result.residual.low < came.sum() < result.residual.high
+
+
+def test_the_same_seed_gives_the_same_numbers(value, base, holdout):
+    whole, _, _, end = base
+    shuffled = whole.sample(frac=1.0, random_state=2)
+    again = customer_value(
+        shuffled,
+        fit_models(shuffled),
+        holdout,
+        horizon_weeks=52,
+        **period(end),
+        margin_rate=0.3,
+        discount_rate=0.1,
+        seed=3,
+    )
+    pd.testing.assert_frame_equal(value.frame, again.frame)
+
+
+def test_a_longer_horizon_is_worth_more_and_discount_less(base, holdout):
+    whole, _, _, end = base
+    models = fit_models(whole)
+
+    def total(weeks, rate):
+        result = customer_value(
+            whole,
+            models,
+            holdout,
+            horizon_weeks=weeks,
+            **period(end),
+            margin_rate=0.3,
+            discount_rate=rate,
+            draws=100,
+        )
+        return result.residual.value
+
+    assert total(26, 0.1) < total(52, 0.1) < total(52, 0.0) == total(52, None)
+
+
+def test_without_a_margin_values_stay_unknown_and_say_so(base, holdout):
+    whole, _, _, end = base
+    bare = whole.drop(columns="margin")
+    result = customer_value(bare, fit_models(bare), holdout, horizon_weeks=52, **period(end), draws=100)
+    assert result.frame[["clv", "existing_value", "residual_value"]].isna().all().all()
+    assert np.isnan(result.residual.value) and "margin" in result.residual.reason
+    assert result.expected_sales.value > 0 and result.frame["expected_purchases"].notna().all()
+    groups = value_groups(result)
+    assert groups["residual_share"].sum() == pytest.approx(1.0)
+
+
+def test_profit_takes_off_the_cost_of_serving(base, holdout):
+    whole, _, _, end = base
+    result = customer_value(
+        whole,
+        fit_models(whole),
+        holdout,
+        horizon_weeks=4,
+        **period(end),
+        margin_rate=0.3,
+        cost_to_serve=2.0,
+        draws=100,
+    )
+    expected = whole["margin"] - 2.0 * whole["orders"]
+    assert result.frame["profit"].to_numpy() == pytest.approx(expected.to_numpy())
+
+
+def test_forty_customers_of_whom_nobody_came_back():
+    frame = pd.DataFrame(
+        {
+            "customer_id": [str(i) for i in range(40)],
+            "frequency": 0,
+            "recency": 0.0,
+            "T": np.arange(40.0),
+            "monetary_value": 0.0,
+            "spend": 10.0,
+            "margin": 3.0,
+            "orders": 1,
+        }
+    )
+    models = fit_models(frame)
+    assert not models.purchases and models.spend is None and models.spend_correlation is None
+    assert all(not verdict.usable and verdict.reason for verdict in models.verdicts.values())
+    assert models.parameters.empty and len(models.comparison) == 4
+    result = customer_value(frame, models, None, horizon_weeks=52, **period(60), margin_rate=0.3)
+    assert result.frame["expected_purchases"].isna().all() and not result.known
+    assert result.forecast == SAME_RATE and result.interval == "none" and result.residual.reason
+    groups = value_groups(result)
+    assert len(groups) == 4 and (groups["customers"] == 10).all()
+
+
+def test_a_holdout_longer_than_the_calibration_is_refused(base):
+    with pytest.raises(ValueError, match="shorten the holdout"):
+        evaluate_holdout(base[1], window_days=30)
+
+
+def test_groups_are_equal_ranked_and_complete(value):
+    groups = value_groups(value, groups=10, small_group=10)
+    assert groups["group"].tolist() == list(range(1, 11))
+    assert groups["residual_value"].is_monotonic_decreasing
+    assert groups["residual_share"].sum() == pytest.approx(1.0)
+    assert groups["existing_share"].sum() == pytest.approx(1.0)
+    assert np.ptp(groups["customers"]) <= 1
+    assert len(value_groups(value, small_group=400)) == 3
+
+
+def test_discount():
+    assert weekly_discount(0.10) * 365.25 / 7 == pytest.approx(np.log(1.1))
+    assert weekly_discount(None) == weekly_discount(0.0) == 0.0
+    assert mean_discount(0.0, 52.0) == 1.0
+    assert mean_discount(0.002, np.array([0.0, 52.0])) == pytest.approx([1.0, (1 - np.exp(-0.104)) / 0.104])
+    with pytest.raises(ValueError, match="discount rate"):
+        weekly_discount(-1.0)
+
+
+def test_figures_say_their_finding(value, holdout, base):
+    whole = base[0]
+    found = concentration(whole["spend"])
+    scored = whole.assign(
+        r_score=score(whole["T"] - whole["recency"], best_is_low=True), f_score=score(whole["frequency"])
+    )
+    drawn = {
+        "bring": figures.concentration_curve(found, FMT),
+        "with recency": figures.rfm_heat_map(rfm_grid(scored, 10), FMT),
+        "foresaw": figures.holdout_by_frequency(holdout, FMT),
+        "will bring": figures.value_by_group(value_groups(value), FMT, 52),
+    }
+    for words, figure in drawn.items():
+        axis = figure.axes[0]
+        assert words in (axis.get_title(loc="left") or axis.get_title())
+        assert axis.get_xlabel() and axis.get_ylabel()
+
+
+def test_parameters_refuse_what_they_do_not_know():
+    assert Parameters().horizon_weeks == 52
+    for wrong in ({"horizon": 52}, {"horizon_weeks": 0}, {"top_share": 1.0}, {"draws": "many"}):
+        with pytest.raises(ValueError):
+            Parameters(**wrong)
