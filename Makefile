@@ -40,7 +40,8 @@ reports: $(ENVIRONMENT)  ## run what changed and publish to reports/ (STUDY=name
 	@$(PY) -m analysis.run reports $(STUDY) --jobs $(JOBS)
 
 test: $(ENVIRONMENT)  ## run all tests (ARGS= for pytest's arguments)
-	@$(PY) -m pytest $(ARGS)
+	@# DuckDB's binding reports objects that live until the interpreter ends; harmless, and it would hide pytest's summary.
+	@$(PY) -m pytest $(ARGS) 2> >(grep -Ev '^nanobind: |^ - leaked |^ - \.\.\. skipped|nanobind\.readthedocs' >&2)
 
 check-study: $(ENVIRONMENT)  ## validate a study's files and data, running nothing (STUDY=name)
 	@test -n "$(STUDY)" || { echo "say which: make check-study STUDY=name"; exit 1; }

@@ -43,12 +43,7 @@ class Visit:
     def problems(self) -> list[str]:
         """Everything wrong with it, one line each."""
         where = f"{self.page.name} at {self.width}px, {self.scheme}"
-        found = [
-            ("request", self.requests),
-            ("console", self.console),
-            ("dialog", self.dialogs),
-            ("axe", self.violations),
-        ]
+        found = {"request": self.requests, "console": self.console, "dialog": self.dialogs, "axe": self.violations}
         lines = [f"{where}: {kind}: {text}" for kind, texts in found.items() for text in texts]
         return [*lines, *([f"{where}: {self.overflow}px too wide"] if self.overflow > 0 else [])]
 

@@ -31,7 +31,14 @@ def read(project, content, name="orders.csv", **options):
 
 @pytest.mark.parametrize(
     ("encoding", "declared"),
-    [("utf-8", None), ("utf-8-sig", None), ("utf-16", None), ("cp1252", "cp1252"), ("gb18030", "gb18030"), ("cp1252", None)],
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("cp1252", "cp1252"),
+        ("gb18030", "gb18030"),
+        ("cp1252", None),
+    ],
 )
 def test_encodings(project, encoding, declared):
     word = "日本" if encoding == "gb18030" else "café crème"
@@ -45,12 +52,19 @@ def test_encodings(project, encoding, declared):
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiters_are_found_out(project, delimiter):
     found = read(project, ORDERS.replace(",", delimiter))
-    assert found[0] == {"row_number": 2, **dict(zip(ORDERS.splitlines()[0].split(","), ORDERS.splitlines()[1].split(","))), "malformed": None}
+    assert found[0] == {
+        "row_number": 2,
+        **dict(zip(ORDERS.splitlines()[0].split(","), ORDERS.splitlines()[1].split(","))),
+        "malformed": None,
+    }
 
 
 def test_row_numbers_are_those_of_a_spreadsheet_and_quotes_may_hold_line_breaks(project):
     found = read(project, 'a,b\n1,"two\nlines, one cell"\n\n3,4\n')
-    assert [(row["row_number"], row["a"], row["b"]) for row in found] == [(2, "1", "two\nlines, one cell"), (4, "3", "4")]
+    assert [(row["row_number"], row["a"], row["b"]) for row in found] == [
+        (2, "1", "two\nlines, one cell"),
+        (4, "3", "4"),
+    ]
 
 
 def test_a_row_that_does_not_fit_is_kept_as_malformed(project):
@@ -71,12 +85,20 @@ def test_excel(project):
     book = openpyxl.Workbook()
     book.active.title = "Notes"
     sheet = book.create_sheet("Orders")
-    for line in (["order", "day", "amount"], ["A1", datetime.datetime(2024, 1, 5), 20.0], [None, None, None], ["A2", None, 2.5]):
+    for line in (
+        ["order", "day", "amount"],
+        ["A1", datetime.datetime(2024, 1, 5), 20.0],
+        [None, None, None],
+        ["A2", None, 2.5],
+    ):
         sheet.append(line)
     path = project.raw("shop", "orders.xlsx", b"")
     book.save(path)
     project.study(sources={"orders": {"file": "orders.xlsx", "sheet": "Orders"}})
-    assert [list(row.values())[:4] for row in rows()] == [[2, "A1", "2024-01-05 00:00:00", "20"], [4, "A2", None, "2.5"]]
+    assert [list(row.values())[:4] for row in rows()] == [
+        [2, "A1", "2024-01-05 00:00:00", "20"],
+        [4, "A2", None, "2.5"],
+    ]
     project.study(sources={"orders": {"file": "orders.xlsx", "sheet": "Order"}})
     with pytest.raises(SourceError, match="has no sheet 'Order'; it has Notes, Orders"):
         rows()

@@ -104,7 +104,9 @@ def test_the_digest_is_blind_to_comments_and_sees_every_value(project):
 
 def test_a_variant_says_only_what_differs(project):
     project.study()
-    project.study("small", text="like: shop\ntitle: Small\nsources: {orders: {sample: {column: customer, customers: 1}}}\n")
+    project.study(
+        "small", text="like: shop\ntitle: Small\nsources: {orders: {sample: {column: customer, customers: 1}}}\n"
+    )
     variant = studies.load("small")
     assert variant.title == "Small"
     assert variant.sources["orders"].file == "orders.csv"

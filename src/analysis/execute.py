@@ -106,7 +106,7 @@ def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress:
 
 def _one_thread() -> dict[str, str]:
     """One BLAS thread a kernel: results do not depend on the number of cores, and studies run side by side."""
-    return {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def _first_line(text: str) -> str:

@@ -1,9 +1,9 @@
 """The walk: run what changed on each study with Papermill, then assemble the site.
 
-    python -m analysis.run reports [STUDY ...] [--jobs N]     run and publish
-    python -m analysis.run check STUDY                        look at a study's files and data, run nothing
-    python -m analysis.run new NAME                           make a study folder from the template
-    python -m analysis.run notebooks                          re-execute and normalise the committed notebooks
+python -m analysis.run reports [STUDY ...] [--jobs N]     run and publish
+python -m analysis.run check STUDY                        look at a study's files and data, run nothing
+python -m analysis.run new NAME                           make a study folder from the template
+python -m analysis.run notebooks                          re-execute and normalise the committed notebooks
 """
 
 import argparse
@@ -221,7 +221,9 @@ def check(name: str) -> int:
     connection = engine.connect(study.engine)
     cleaned = cleaning.clean(study, connection)
     for row in cleaned.ledger.itertuples():
-        print(f"{row.table}: {row.rows_in:,} rows from {row.source}, {row.rows_set_aside:,} to set aside, {row.rows_out:,} rows out")
+        print(
+            f"{row.table}: {row.rows_in:,} rows from {row.source}, {row.rows_set_aside:,} to set aside, {row.rows_out:,} rows out"
+        )
     for row in cleaned.reasons.itertuples():
         print(f"  {row.table}: {row.rows:,} rows · {row.reason} ({row.severity}): {row.sentence}")
     for source, row_number, reasons in cleaning.examples(cleaned):
@@ -243,7 +245,9 @@ def new(name: str) -> int:
         raise StudyError(f"{paths.shown(target)}: is already there; choose another name or edit it")
     shutil.copytree(paths.studies() / "_template", target)
     paths.raw(name).mkdir(parents=True, exist_ok=True)
-    print(f"edit {paths.shown(target)}/study.yaml, put the files into {paths.shown(paths.raw(name))}/, then make check-study STUDY={name}")
+    print(
+        f"edit {paths.shown(target)}/study.yaml, put the files into {paths.shown(paths.raw(name))}/, then make check-study STUDY={name}"
+    )
     return 0
 
 

@@ -24,8 +24,7 @@ from analysis.reporting.page import (
     render_index,
     render_page,
 )
-from analysis.steps import STEPS
-from analysis.study import Study
+from analysis.study import MAPPED_TABLES, Study
 
 RECORD = "site.json"
 _VERSIONS = ("duckdb", "ibis-framework", "pandas", "numpy", "scipy", "statsmodels", "scikit-learn")
@@ -145,7 +144,9 @@ def _page_key(key: str, context: PageContext) -> str:
     """Changes with everything that a page shows: its edition, its context, and the code and templates that draw it."""
     digest = hashlib.sha256(key.encode())
     shown = {n: repr(v) for n, v in vars(context).items() if n != "formatter"}
-    digest.update(json.dumps([shown, str(context.formatter.locale), context.formatter.currency], sort_keys=True).encode())
+    digest.update(
+        json.dumps([shown, str(context.formatter.locale), context.formatter.currency], sort_keys=True).encode()
+    )
     folder = Path(keys.__file__).parent / "reporting"
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".j2", ".css", ".js", ".yaml")):
         digest.update(path.read_bytes())
@@ -166,7 +167,7 @@ def _on_index(study: Study, content: dict) -> IndexStudy:
     not_run = [
         (
             notebook_head(nbformat.read(keys.notebook_path(step), as_version=4))[0],
-            f"the study has no {' and no '.join(name.replace('_', ' ') for name in lacking)}",
+            f"the study has no {' and no '.join(name.replace('_', ' ') for name in lacking if name in MAPPED_TABLES)}",
         )
         for step, lacking in content["not_run"].items()
     ]

@@ -213,9 +213,13 @@ class Step:
         if any(f["id"] == finding_id for f in self._findings):
             raise StepError(f"{self.spec.name}: finding {finding_id!r} is stated twice")
         if (low is None or high is None) and not reason:
-            raise StepError(f"{self.spec.name}: finding {finding_id!r} needs low and high, or reason: why it has no interval")
+            raise StepError(
+                f"{self.spec.name}: finding {finding_id!r} needs low and high, or reason: why it has no interval"
+            )
         if figure is not None and figure not in self._figures:
-            raise StepError(f"{self.spec.name}: finding {finding_id!r} names figure {figure!r}, which has not been shown")
+            raise StepError(
+                f"{self.spec.name}: finding {finding_id!r} names figure {figure!r}, which has not been shown"
+            )
         sentence = self._sentences.render(finding_id, value=value, low=low, high=high, **self._facts(facts))
         finding = {
             "id": finding_id,
@@ -229,8 +233,7 @@ class Step:
             "answer": answer,
         }
         self._findings.append(finding)
-        note = f"No interval: {reason}." if reason else ""
-        self._show(*bundles.finding_bundle(finding_id, sentence, note))
+        self._show(*bundles.finding_bundle(finding_id, sentence, bundles.finding_note(finding, self.format)))
 
     def say(self, text_id: str, **facts: Any) -> None:
         """Show a paragraph whose claims are filled in from ``facts``."""
@@ -253,13 +256,21 @@ class Step:
         alt = alt or self._optional(f"{figure_id}.alt", facts)
         caption = caption or self._optional(f"{figure_id}.caption", facts)
         if not alt:
-            raise StepError(f"{self.spec.name}: figure {figure_id!r} has no alt text; give alt, or the sentence {figure_id}.alt")
+            raise StepError(
+                f"{self.spec.name}: figure {figure_id!r} has no alt text; give alt, or the sentence {figure_id}.alt"
+            )
         (self._folder / "figures" / f"{figure_id}.png").write_bytes(png(fig))
         self._figures[figure_id] = alt
         self._show(*bundles.figure_bundle(fig, figure_id, alt, caption))
 
     def table(
-        self, frame: pd.DataFrame, table_id: str, columns: dict[str, tuple[str, str]], *, caption: str | None = None, **facts: Any
+        self,
+        frame: pd.DataFrame,
+        table_id: str,
+        columns: dict[str, tuple[str, str]],
+        *,
+        caption: str | None = None,
+        **facts: Any,
     ) -> None:
         """Show a small table for people and save it as CSV beside the report.
 
@@ -275,7 +286,9 @@ class Step:
         """
         personal = _KEYS.intersection(columns)
         if personal:
-            raise StepError(f"{self.spec.name}: table {table_id!r} shows {personal.pop()}, which identifies people; use export")
+            raise StepError(
+                f"{self.spec.name}: table {table_id!r} shows {personal.pop()}, which identifies people; use export"
+            )
         caption = caption or self._optional(f"{table_id}.caption", facts)
         write_csv(frame[list(columns)], self._folder / "csv" / f"{table_id}.csv")
         html = people_table(frame, columns, self.format, caption, table_id)
@@ -305,7 +318,9 @@ class Step:
         """
         answers = [f["id"] for f in self._findings if f["answer"]]
         if len(answers) != 1:
-            raise StepError(f"{self.spec.name}: exactly one finding must be the answer, found {len(answers)}: {answers}")
+            raise StepError(
+                f"{self.spec.name}: exactly one finding must be the answer, found {len(answers)}: {answers}"
+            )
         if self._committed:
             raise StepError(f"{self.spec.name}: already committed; open the step again to change it")
         findings = [f | {"alt": self._figures.get(f["figure"])} for f in self._findings]

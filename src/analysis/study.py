@@ -311,7 +311,9 @@ class Study(_Strict):
     def _consistent(self) -> "Study":
         for table, mapping in self.tables.items():
             if table not in CONTRACTS or table in DERIVED_TABLES:
-                raise ValueError(f"tables.{table}: not a table that a study maps; choose from {', '.join(MAPPED_TABLES)}")
+                raise ValueError(
+                    f"tables.{table}: not a table that a study maps; choose from {', '.join(MAPPED_TABLES)}"
+                )
             contract = CONTRACTS[table]
             named = [mapping.source] + ([mapping.redemptions.source] if mapping.redemptions else [])
             named += [m.lookup.source for m in mapping.columns.values() if m.lookup]
@@ -373,7 +375,9 @@ class _UniqueKeys(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is there twice", key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -95,10 +95,14 @@ class Contract:
             kinds = next(iter(error.message.values()))
             raise ContractError(f"table {self.name}: {next(iter(kinds.values()))[0]['error']}") from None
         broken = [~condition(table) for condition in self.rules.values()]
-        counts = table.aggregate(
-            rows=table.count(),
-            **{f"rule_{i}": b.fill_null(False).cast("int64").sum() for i, b in enumerate(broken)}
-        ).to_pyarrow().to_pylist()[0]
+        counts = (
+            table.aggregate(
+                rows=table.count(),
+                **{f"rule_{i}": b.fill_null(False).cast("int64").sum() for i, b in enumerate(broken)},
+            )
+            .to_pyarrow()
+            .to_pylist()[0]
+        )
         repeated = rows - table.select(*self.key).distinct().count().to_pyarrow().as_py()
         if repeated:
             raise ContractError(
@@ -190,13 +194,13 @@ CONTRACTS = {
                 "a return is negative, a sale is not": lambda t: ibis.ifelse(
                     t.is_return, (t.net_amount <= 0) & (t.quantity <= 0), (t.net_amount >= 0) & (t.quantity >= 0)
                 ),
-                "a line with quantity 0 has money and no unit price": lambda t: (t.quantity != 0)
-                | ((t.net_amount != 0) & (t.unit_price.isnull() if "unit_price" in t.columns else True)),
+                "a line with quantity 0 has money and no unit price": lambda t: (
+                    (t.quantity != 0)
+                    | ((t.net_amount != 0) & (t.unit_price.isnull() if "unit_price" in t.columns else True))
+                ),
             },
         ),
-        Contract(
-            "products", "product", ("product_id",), {"product_id": _key, **_optional(TEXT, "name")}, extra="text"
-        ),
+        Contract("products", "product", ("product_id",), {"product_id": _key, **_optional(TEXT, "name")}, extra="text"),
         Contract(
             "survey_responses",
             "filled-in questionnaire",
@@ -246,9 +250,9 @@ CONTRACTS = {
                 **_optional(MONEY, "cost_per_contact", "offer_cost", low=0),
             },
             rules={
-                "a campaign does not end before it starts": lambda t: t.ends_on >= t.starts_on
-                if "ends_on" in t.columns
-                else ibis.literal(True)
+                "a campaign does not end before it starts": lambda t: (
+                    t.ends_on >= t.starts_on if "ends_on" in t.columns else ibis.literal(True)
+                )
             },
         ),
         Contract(

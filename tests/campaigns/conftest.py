@@ -34,8 +34,8 @@ def contact_table(rows):
 def simulate(design, effect, customers=400, seed=1, targeting=1.0, reacts_to_last_month=False):
     """One 28-day campaign from 2024-08-01; ``effect`` is money a treated customer, spent on one extra day.
 
-    Customers buy once a week for an amount around their own level; observational targeting follows what they spent in the
-    112 days before (or, with ``reacts_to_last_month``, a level that no purchase shows).
+    Customers buy once a week for an amount around their own level; observational targeting follows what they spent in
+    the 112 days before (or, with ``reacts_to_last_month``, a level that no purchase shows).
     """
     rng = np.random.default_rng(seed)
     start = dt.date(2024, 8, 1)

@@ -23,10 +23,14 @@ def test_days_gaps_and_early_buyers(project):
 
 
 def test_completeness_counts_blanks(project):
-    project.raw("shop", "orders.csv", "order,customer,day,sku,pieces,amount\nA1,c1,2024-01-05,,1,2\nA2,c1,2024-01-06,p1,1,2\n")
+    project.raw(
+        "shop", "orders.csv", "order,customer,day,sku,pieces,amount\nA1,c1,2024-01-05,,1,2\nA2,c1,2024-01-06,p1,1,2\n"
+    )
     project.study()
     gaps = cleaning.completeness(project.clean().tables)
-    assert gaps.to_dict("records") == [{"table": "order_lines", "column": "product_id", "rows": 2, "filled": 0.5}]
+    assert gaps.to_dict("records") == [
+        {"table": "order_lines", "column": "product_id", "rows": 2, "blank": 1, "filled": 0.5}
+    ]
     assert cleaning.emptiest(gaps.iloc[:0]) == {"table": "", "column": "", "filled": None}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat.v4 as nb
 import numpy as np
 import pandas as pd
+from nbformat import NotebookNode
 
 from analysis.reporting import display, page, tables, theme
 from analysis.reporting.numbers import Formatter
@@ -41,7 +42,7 @@ RAW_HTML = (
 )
 
 
-def shown(bundle: display.Bundle) -> nb.NotebookNode:
+def shown(bundle: display.Bundle) -> NotebookNode:
     return nb.new_output("display_data", data=bundle[0], metadata=bundle[1])
 
 
@@ -69,9 +70,10 @@ def people_table() -> display.Bundle:
     return display.table_bundle(html, frame, "tiers", "02_customer_valuation/tiers.csv")
 
 
-def notebook() -> nb.NotebookNode:
+def notebook() -> NotebookNode:
     frame = pd.DataFrame({"a b": [1, 2], HOSTILE: [HOSTILE, "y"]})
     alt = f"A curve that rises steeply. {escape(HOSTILE)}"
+    concentration = display.figure_bundle(figure_of("The top 20% bring 51.2%"), "concentration", alt, "Sales of *all*.")
     cells = [
         nb.new_markdown_cell(
             "# Customer valuation\n\nWhat is each customer worth?\n\nWe count, then we ask.", id="title"
@@ -84,9 +86,7 @@ def notebook() -> nb.NotebookNode:
             id="concentration",
             outputs=[
                 nb.new_output("stream", name="stderr", text="\x1b[31mnote\x1b[0m: <b>nothing</b>\n"),
-                shown(
-                    display.figure_bundle(figure_of("The top 20% bring 51.2%"), "concentration", alt, "Sales of *all*.")
-                ),
+                shown(concentration),
                 shown(display.finding_bundle("top_share", ANSWER["sentence"])),
             ],
         ),
@@ -95,7 +95,7 @@ def notebook() -> nb.NotebookNode:
             id="tiers",
             outputs=[
                 shown(people_table()),
-                shown(display.finding_bundle("judged", COUNTED["sentence"], page.qualification(COUNTED, FORMAT))),
+                shown(display.finding_bundle("judged", COUNTED["sentence"], display.finding_note(COUNTED, FORMAT))),
                 shown(display.text_bundle("note", f"From $1.20 to $3.40, {escape(HOSTILE)}")),
             ],
         ),
@@ -114,9 +114,7 @@ def notebook() -> nb.NotebookNode:
             id="frame",
             execution_count=1,
             outputs=[
-                nb.new_output(
-                    "execute_result", data={"text/html": frame.to_html(), "text/plain": "frame"}, execution_count=1
-                ),
+                nb.new_output("execute_result", data={"text/html": frame.to_html()}, execution_count=1),
                 nb.new_output("display_data", data={"text/html": RAW_HTML}),
                 nb.new_output("execute_result", data={"text/plain": "'<b>plain</b>'"}, execution_count=1),
                 nb.new_output("error", ename="ValueError", evalue="no <such> column", traceback=["/home/me/secret.py"]),

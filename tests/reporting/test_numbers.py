@@ -101,6 +101,7 @@ def test_a_column_has_one_number_of_decimals():
     assert EN.column([0.5, 0.0001, 0], "share") == ["50.0%", "<0.1%", "0.0%"]
     assert EN.column([1.0, 2.0], "score") == ["1", "2"]
     assert EN.column([0.1234, 12.0, np.nan], "number") == ["0.1", "12.0", "–"]
+    assert EN.column([0.1234, 183.2, 0.0, None], "number") == ["0.123", "183", "0", "–"]
 
 
 def test_axis_labels_are_short():

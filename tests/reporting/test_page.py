@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+from itertools import pairwise
 
 import nbformat
 import nbformat.v4 as nb
@@ -69,7 +70,7 @@ def test_ids_are_unique_and_headings_do_not_skip(tree, index):
         ids = [node["id"] for node in made.find_all(id=True)]
         assert len(ids) == len(set(ids))
         levels = [int(heading.name[1]) for heading in made.find_all(re.compile("^h[1-6]$"))]
-        assert levels[0] == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert levels[0] == 1 and all(b - a <= 1 for a, b in pairwise(levels))
 
 
 def test_code_is_folded_and_whole(tree):
@@ -166,9 +167,7 @@ def test_neighbours(tree):
 def test_the_index_has_every_study_answer_and_reason(index):
     first = index.select_one("main section")
     assert first.h2.get_text() == "Complete Journey"
-    assert [card.select_one(".sentence").get_text() for card in first.select(".card")][0] == (
-        "The top 20% of households bring 51.2% of sales."
-    )
+    assert first.select_one(".card .sentence").get_text() == ("The top 20% of households bring 51.2% of sales.")
     assert [value.get_text() for value in first.select(".card .value")] == ["51.2%", "2,469"]
     assert first.select_one(".quiet dd").get_text().startswith("this study has no survey_responses")
     assert "No reports" in BeautifulSoup(page.render_index(page.IndexContext([])), "html.parser").main.get_text()
@@ -186,3 +185,10 @@ def test_bundles_are_valid_notebook_output():
 def test_a_figure_needs_words():
     with pytest.raises(RapportError, match="figure 'f' has no alt text"):
         display.figure_bundle(demo.figure_of("x"), "f", " ")
+
+
+def test_a_note_is_not_said_twice(fmt):
+    finding = demo.ANSWER | {"sentence": "It is 51.2%, from 49.8% to 52.6%."}
+    assert display.finding_note(finding, fmt) == ""
+    assert display.finding_note(demo.ANSWER, fmt) == "Likely range: from 49.8% to 52.6%"
+    assert display.finding_note(demo.ANSWER | {"low": None, "high": None}, fmt) == ""

@@ -170,3 +170,4 @@ def test_dollar_signs_do_not_begin_a_formula_in_jupyterlab():
     shown = for_notebook("from $1.20 to &#36;3.40")
     assert shown == "from <span>$</span>1.20 to <span>$</span>3.40"
     assert to_plain(shown) == "from $1.20 to $3.40"
+    assert for_notebook('<div aria-label="$1">2 < 3 at $1') == '<div aria-label="$1">2 < 3 at <span>$</span>1'

@@ -4,6 +4,7 @@ import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,3 +107,14 @@ def test_nothing_to_score_is_an_error():
         edges_from_counts([], [])
     with pytest.raises(ValueError, match="missing"):
         edges_from_counts([1.0, np.nan], [1, 1])
+
+
+def test_scores_are_whole_numbers_of_64_bits_even_where_everybody_is_alike(tmp_path):
+    """What Ibis takes a literal for and what DuckDB writes to a file are not the same; the file counts."""
+    frame = pd.DataFrame({"recency_days": [1.0] * 4, "frequency": [0] * 4, "spend": [2.5] * 4})
+    table = ibis.memtable(pa.Table.from_pandas(frame))
+    scored = add_rfm_scores(table, rfm_edges(table))
+    ibis.duckdb.connect().to_parquet(scored, tmp_path / "scores.parquet")
+    schema = pq.read_schema(tmp_path / "scores.parquet")
+    for name in ("r_score", "f_score", "m_score", "rfm_product"):
+        assert schema.field(name).type == pa.int64()

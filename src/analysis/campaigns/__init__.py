@@ -26,6 +26,7 @@ from analysis.campaigns.evaluation import (
     pooled_effect,
 )
 from analysis.campaigns.facts import (
+    anything,
     assumed_range,
     balance_facts,
     campaign_costs,
@@ -74,6 +75,7 @@ __all__ = [
     "Settings",
     "Words",
     "adjust_p_values",
+    "anything",
     "arm_sizes",
     "assumed_range",
     "balance_facts",

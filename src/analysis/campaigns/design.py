@@ -16,7 +16,8 @@ from analysis.campaigns.outcomes import COMPARISON_ARMS
 
 @dataclass(frozen=True)
 class SampleRatio:
-    """Result of the sample-ratio test: ``statistic``, ``dof``, ``p_value`` and, an arm, ``observed`` and ``expected``."""
+    """Result of the sample-ratio test: ``statistic``, ``dof``, ``p_value`` and, an arm, ``observed`` and
+    ``expected``."""
 
     statistic: float
     dof: int

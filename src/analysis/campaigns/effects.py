@@ -128,7 +128,7 @@ def _arms(outcome: ArrayLike, treated: ArrayLike) -> tuple[Array, NDArray[np.boo
 
 
 def _design(covariates: ArrayLike | None, n: int) -> Array:
-    """Constant plus standardised covariates; constant columns fall away (scaling keeps the solvers well conditioned)."""
+    """Constant plus standardised covariates, so that solvers are well conditioned; constant columns fall away."""
     if covariates is None:
         return np.ones((n, 1))
     x = np.asarray(covariates, dtype=float)
@@ -273,7 +273,8 @@ class DifferenceInDifferences:
 
     Parameters
     ----------
-    after, before : shape (n,), the outcome in two periods of the same unit (scale ``before`` to the length of ``after``).
+    after, before : shape (n,), the outcome in two periods of the same unit (scale ``before`` to the length of
+    ``after``).
     treated : shape (n,). covariates : shape (n, k), measured before the campaign.
 
     Source: Ashenfelter & Card (1985), REStat 67:648. Rests on parallel trends.
@@ -419,8 +420,8 @@ class DoublyRobustATT:
     normalise : weights sum to one (Hájek) or to the number treated in expectation (Horvitz–Thompson).
 
     Source: Robins, Rotnitzky & Zhao (1994), JASA 89:846; for the treated: Sant'Anna & Zhao (2020), J. Econometrics
-    219:101, equation 2.6 without the difference. With ``nuisance=True`` the standard error allows for both fitted models
-    (stacked estimating equations), so it holds when one of them is wrong.
+    219:101, equation 2.6 without the difference. With ``nuisance=True`` the standard error allows for both fitted
+    models (stacked estimating equations), so it holds when one of them is wrong.
     """
 
     outcome: ArrayLike
@@ -484,8 +485,8 @@ def overlap_region(treated: ArrayLike, covariates: ArrayLike, highest: float = 0
     -------
     shape (n,), true for those who stay. The effect then speaks of the treated who stay.
 
-    Source: Crump, Hotz, Imbens & Mitnik (2009), Biometrika 96:187 (their rule of thumb, on the side that matters for the
-    effect on the treated).
+    Source: Crump, Hotz, Imbens & Mitnik (2009), Biometrika 96:187 (their rule of thumb, on the side that matters for
+    the effect on the treated).
     """
     return fit_propensity(treated, covariates).scores <= highest
 

@@ -26,7 +26,8 @@ class Settings:
 
     Attributes
     ----------
-    method : for observational campaigns, one of ``METHODS``. pre_periods : periods before the start that adjust the effect.
+    method : for observational campaigns, one of ``METHODS``. pre_periods : periods before the start that adjust the
+    effect.
     min_targeted : fewer targeted customers give no effect. highest_propensity : see :func:`effects.overlap_region`.
     confidence : of intervals, and 1 − the level of tests.
     """
@@ -68,8 +69,8 @@ class CampaignEffect:
 
 
 def covariates(panel: pd.DataFrame, periods: int, first: int = 1) -> pd.DataFrame:
-    """What is known of each customer before a campaign: purchases in ``periods`` periods, from the ``first`` before the start,
-    and earlier campaigns.
+    """What is known of each customer before a campaign: purchases in ``periods`` periods, from the ``first`` before
+    the start, and earlier campaigns.
 
     Spend enters as it is, and its total and latest as log(1 + spend), because targeting and buying bend with it.
     """
@@ -130,7 +131,7 @@ def _observational(
 def _placebo(
     rows: pd.DataFrame, span: dict, outcome: str, settings: Settings, customers: np.ndarray
 ) -> tuple[EffectResults | None, np.ndarray]:
-    """The same method one period earlier: outcome the period just before the start, covariates the periods before that."""
+    """The same method one period earlier: the outcome is the period just before the start, covariates come before."""
     nobody = np.array([], dtype=object)
     periods, scale = settings.pre_periods, span["days"] / span["pre_days"]
     if span["complete_periods"] < periods + 1:
@@ -201,8 +202,8 @@ def estimate_campaigns(
 
     Returns
     -------
-    Effects or reasons: ``before_data``, ``window_not_over``, ``no_history``, ``too_few``, ``no_comparison``, ``no_outcome``
-    (nothing was measured, or everybody did the same), ``separation``, ``no_overlap``.
+    Effects or reasons: ``before_data``, ``window_not_over``, ``no_history``, ``too_few``, ``no_comparison``,
+    ``no_outcome`` (nothing was measured, or everybody did the same), ``separation``, ``no_overlap``.
     """
     groups = dict(list(panel.groupby("campaign_id", sort=False))) if len(panel) else {}
     found = []
@@ -245,10 +246,10 @@ class Pooled:
 
     Attributes
     ----------
-    design : ``randomised`` if any campaign was, else ``observational``; None when nothing could be estimated.
+    design : ``randomised`` if any estimated campaign was, else ``observational``; None without campaigns.
     effect : pooled effect a targeted customer. by_method : the same by the other methods.
-    placebo : pooled effect of the period before, where there can be none. beyond_placebo : effect less placebo, both from
-    the campaigns that have a placebo.
+    placebo : pooled effect of the period before, where there can be none. beyond_placebo : effect less placebo, both
+    from the campaigns that have a placebo.
     robustness : robustness value; robustness_limit : at the level of the interval. e_value, e_value_limit.
     verdict : ``raised``, ``lowered`` or ``cannot_tell``. reasons : why it cannot be told.
     """
@@ -279,8 +280,8 @@ def pooled_effect(
 ) -> Pooled:
     """Pool the campaigns of the more credible design, check the result, and say what can be claimed.
 
-    A claim needs an interval without zero. From an observational design it also needs balance after weighting, a placebo
-    that finds nothing, and an effect that exceeds the placebo by more than chance.
+    A claim needs an interval without zero. From an observational design it also needs balance after weighting, a
+    placebo that finds nothing, and an effect that exceeds the placebo by more than chance.
 
     Parameters
     ----------
@@ -288,10 +289,11 @@ def pooled_effect(
     split_fails : a sample-ratio test failed, so the randomisation cannot be trusted.
     """
     done = [c for c in campaigns if c.results is not None]
-    kind = "randomised" if any(c.design == "randomised" for c in done) else "observational"
+    designs = {c.design for c in done or campaigns}
+    kind = "randomised" if "randomised" in designs else "observational" if designs else None
     done = [c for c in done if c.design == kind]
     if not done:
-        return Pooled(None, 0, 0, 0, reasons=("nothing_estimated",))
+        return Pooled(kind, 0, 0, 0, reasons=("nothing_estimated",))
     who = [c.customers for c in done]
     effect = effects.pool([c.results for c in done], who)
     shared = sorted(set.intersection(*(set(c.others) for c in done)))
@@ -311,7 +313,7 @@ def pooled_effect(
     unseen = _unseen(done, panel, outcome, settings) if panel is not None and kind == "observational" else {}
     return Pooled(
         kind,
-        len(done),
+        len({c.campaign_id for c in done}),
         sum(c.kept for c in done),
         sum(c.targeted for c in done),
         effect,
@@ -457,7 +459,7 @@ def effects_table(campaigns: Sequence[CampaignEffect], settings: Settings) -> pd
 
 
 def balance_table(campaigns: Sequence[CampaignEffect], design: str | None = None) -> pd.DataFrame:
-    """Mean absolute standardised difference of each covariate over campaigns, weighted by the targeted: covariate, before, after."""
+    """Mean absolute standardised difference over campaigns, weighted by the targeted: covariate, before, after."""
     done = [c for c in campaigns if c.balance is not None and design in (None, c.design)]
     if not done:
         return pd.DataFrame(columns=["covariate", "before", "after"])
@@ -491,8 +493,8 @@ def history_table(
 
     Returns
     -------
-    One row a number of periods: periods, days, campaigns, effect, low, high, placebo, placebo_low, placebo_high; numbers of
-    periods with which nothing can be estimated are left out.
+    One row a number of periods: periods, days, campaigns, effect, low, high, placebo, placebo_low, placebo_high;
+    numbers of periods with which nothing can be estimated are left out.
     """
     rows = []
     for k in periods:
@@ -519,7 +521,7 @@ def history_table(
 
 
 def unexplained_spread(panel: pd.DataFrame, settings: Settings, outcome: str = "spend") -> float:
-    """Standard deviation of the targeted customers' outcome that their own past does not explain, for planning a test."""
+    """Standard deviation of the targeted customers' outcome that their past does not explain, for planning a test."""
     rows = panel[panel["treated"] == 1]
     names = [c for c in (f"{outcome}_before_{k}" for k in range(1, settings.pre_periods + 1)) if c in panel]
     if len(rows) < len(names) + 3 or outcome not in rows:

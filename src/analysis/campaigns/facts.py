@@ -25,34 +25,53 @@ class Range(Protocol):
     high: float
 
 
-def scope_facts(spans: pd.DataFrame, sizes: pd.DataFrame, contacts_in_two_arms: int) -> dict[str, object]:
-    """How many campaigns and contacts there are, when they ran, and how many were randomised."""
-    reached = sizes[~sizes["arm"].map(design.is_comparison)]
+def scope_facts(
+    spans: pd.DataFrame, sizes: pd.DataFrame, contacts_in_two_arms: int, small_group: int
+) -> dict[str, object]:
+    """How many campaigns and contacts there are, when they ran, and how many were randomised.
+
+    Fewer than ``small_group`` contacts are not counted out (None).
+    """
+    contacts = int(sizes.loc[~sizes["arm"].map(design.is_comparison), "customers"].sum())
     return {
         "campaigns": len(spans),
         "randomised": int((spans["design"] == "randomised").sum()),
-        "contacts": int(reached["customers"].sum()),
+        "contacts": contacts if contacts >= small_group else None,
+        "few": small_group,
         "first": spans["starts_on"].min() if len(spans) else None,
         "last": spans["ends_on"].max() if len(spans) else None,
         "twice": contacts_in_two_arms,
     }
 
 
-def funnel_facts(funnel: pd.DataFrame) -> dict[str, object]:
-    """Shares of the targeted who bought and redeemed, and of the compared who bought; None where unknown or nobody."""
+def funnel_facts(funnel: pd.DataFrame, small_group: int) -> dict[str, object]:
+    """Shares of the targeted who bought and redeemed, and of the compared who bought.
+
+    None where it is not known, or where whole or part counts fewer than ``small_group``.
+    """
     count = funnel.set_index("stage")["contacts"]
-    share = lambda part, whole: count[part] / count[whole] if count.get(whole, 0) and part in count else None  # noqa: E731
+
+    def share(part: str, whole: str) -> float | None:
+        if part not in count or count[whole] < small_group or 0 < count[part] < small_group:
+            return None
+        return count[part] / count[whole]
+
     return {
-        "targeted": int(count["targeted"]),
-        "compared": int(count["compared"]),
+        "targeted": int(count["targeted"]) if count["targeted"] >= small_group else None,
+        "compared": int(count["compared"]) if count["compared"] >= small_group else None,
         "bought": share("bought", "targeted"),
         "redeemed": share("redeemed", "targeted"),
         "compared_bought": share("compared_bought", "compared"),
     }
 
 
+def anything(facts: dict[str, object]) -> bool:
+    """Whether there is a share to draw."""
+    return any(facts[name] is not None for name in ("bought", "redeemed", "compared_bought"))
+
+
 def redemption_facts(panel: pd.DataFrame, small_group: int, confidence: float, words: Words) -> dict[str, object]:
-    """Share of targeted contacts that redeemed, with an interval that knows that households recur; or the reason why not."""
+    """Share of targeted contacts that redeemed, with an interval that knows that customers recur, or why not."""
     known = panel[(panel["treated"] == 1) & panel["redeemed"].notna()] if len(panel) else panel
     redeemed = known["redeemed"].astype(bool)
     if len(known) < small_group or not small_group <= redeemed.sum() <= len(known):
@@ -107,8 +126,8 @@ def judged_facts(campaigns: Sequence[CampaignEffect], pooled: Pooled) -> dict[st
     """How many campaigns could be judged, for how many of their customers somebody comparable exists."""
     done = [c for c in campaigns if c.results is not None and c.design == pooled.design]
     return {
-        "judged": len(done),
-        "campaigns": len(campaigns),
+        "judged": len({c.campaign_id for c in done}),
+        "campaigns": len({c.campaign_id for c in campaigns}),
         "targeted": sum(c.targeted for c in done),
         "kept": sum(c.kept for c in done),
         "design": pooled.design,
@@ -118,7 +137,7 @@ def judged_facts(campaigns: Sequence[CampaignEffect], pooled: Pooled) -> dict[st
 def balance_facts(balance: pd.DataFrame, pooled: Pooled, words: Words) -> dict[str, object]:
     """Largest difference before and after weighting and what it is in; None when there is no balance to show."""
     if balance.empty:
-        return {"before": None, "after": None, "worst": None, "largest": None, "covariates": 0}
+        return {"before": None, "after": None, "worst": None, "largest": None, "covariates": 0, "design": pooled.design}
     last = balance.loc[balance["after"].idxmax()]
     return {
         "before": float(balance["before"].max()),
@@ -126,20 +145,21 @@ def balance_facts(balance: pd.DataFrame, pooled: Pooled, words: Words) -> dict[s
         "worst": words.name("covariate", last["covariate"]),
         "largest": pooled.worst_balance,
         "covariates": len(balance),
+        "design": pooled.design,
     }
 
 
-def overlap_facts(panel: pd.DataFrame) -> dict[str, object]:
-    """Share of targeted and of compared contacts whom another campaign reached in the same window."""
+def overlap_facts(panel: pd.DataFrame, small_group: int) -> dict[str, object]:
+    """Share of targeted and of compared contacts in another campaign in the same window; None for small groups."""
     if panel.empty or "overlapping_contacts" not in panel:
         return {"targeted": None, "compared": None}
-    other = panel["overlapping_contacts"] > 0
-    share = other.groupby(panel["treated"]).mean()
-    return {"targeted": share.get(1), "compared": share.get(0)}
+    arms = (panel["overlapping_contacts"] > 0).groupby(panel["treated"]).agg(["mean", "size"])
+    shares = arms.loc[arms["size"] >= small_group, "mean"]
+    return {"targeted": shares.get(1), "compared": shares.get(0)}
 
 
 def split_facts(spans: pd.DataFrame, sizes: pd.DataFrame, planned: Mapping[str, float] | None) -> dict[str, object]:
-    """Joint sample-ratio test of all randomised campaigns: how many were tested, the smallest p value, whether it fails."""
+    """Sample-ratio tests of the randomised campaigns: how many were tested, the smallest p value, whether one fails."""
     randomised = spans.loc[spans["design"] == "randomised", "campaign_id"]
     if planned is None or randomised.empty:
         return {"randomised": len(randomised), "tested": 0, "p_value": None, "fails": False}
@@ -218,9 +238,11 @@ def count_facts(table: pd.DataFrame, confidence: float) -> dict[str, object]:
     level = 1 - confidence
     return {
         "tested": len(known),
+        "arms": bool(known["campaign_id"].duplicated().any()),
         "value": int((known["p_adjusted"] < level).sum()),
         "alone": int((known["p_value"] < level).sum()),
         "expected": level * len(known),
+        "level": level,
     }
 
 
@@ -360,8 +382,8 @@ def assumed_range(costs: Costs, assumed: Range | None) -> tuple[float, float] | 
 
 
 def history_facts(history: pd.DataFrame) -> dict[str, object]:
-    """First and last row of :func:`history_table`, whether the shortest history fails its placebo, and whether effect and
-    placebo both shrink with more of it."""
+    """First and last row of :func:`history_table`, whether the shortest history fails its placebo, and whether effect
+    and placebo both shrink with more of it."""
     if history.empty:
         return {"rows": 0}
     first, last = history.iloc[0], history.iloc[-1]
@@ -386,7 +408,13 @@ def unseen_facts(pooled: Pooled, words: Words) -> dict[str, object]:
         "e_value": pooled.e_value,
         "e_limit": pooled.e_value_limit,
         "randomised": pooled.design == "randomised",
-        "reason": words("reason_share"),
+        "reason": words(
+            "reason_random"
+            if pooled.design == "randomised"
+            else "reason_nothing_unseen"
+            if pooled.robustness is None
+            else "reason_share"
+        ),
     }
 
 
@@ -395,8 +423,9 @@ def next_test_facts(
 ) -> dict[str, object]:
     """How many customers a randomised test needs to find ``smallest_effect`` (a share of what a targeted customer buys
     without the campaign), with half or a tenth held out, and what the customers there are would show."""
-    baseline = pooled.effect.baseline if pooled.effect is not None else panel.loc[panel["treated"] == 1, "spend"].mean()
-    spread = unexplained_spread(panel, settings) if len(panel) else float("nan")
+    planned_on = panel[panel["treated"] == 1] if len(panel) else panel
+    baseline = pooled.effect.baseline if pooled.effect is not None else planned_on["spend"].mean()
+    spread = unexplained_spread(panel, settings) if len(planned_on) >= settings.min_targeted else float("nan")
     if not (np.isfinite(baseline) and np.isfinite(spread)) or baseline <= 0 or spread <= 0:
         empty = dict.fromkeys(("tenth", "effect", "there", "detectable"))
         return empty | {"value": None, "reason": words("reason_no_history_to_plan"), "share": smallest_effect}

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.campaigns.evaluation import BALANCED
-from analysis.campaigns.facts import funnel_facts
 from analysis.campaigns.money import CampaignProfit
 from analysis.campaigns.words import Words
 from analysis.reporting import theme
@@ -37,9 +36,15 @@ def _short(label: str, longest: int = 26) -> str:
     return label if len(label) <= longest else label[: longest - 1].rstrip() + "…"
 
 
-def funnel_bars(funnel: pd.DataFrame, words: Words) -> Figure:
-    """Shares of the contacts that bought and redeemed, beside the customers who were not targeted."""
-    facts = funnel_facts(funnel)
+def _arm_label(label: str, arm: str) -> str:
+    return _short(label) if arm == "targeted" else f"{_short(label, max(8, 24 - len(arm)))}, {_short(arm, 14)}"
+
+
+def funnel_bars(facts: dict[str, object], words: Words) -> Figure:
+    """Shares of the contacts that bought and redeemed, beside the customers who were not targeted.
+
+    ``facts`` come from :func:`analysis.campaigns.facts.funnel_facts`; shares that are None are left out.
+    """
     shown = [
         (k, facts[k], c)
         for k, c in (("redeemed", EFFECT), ("bought", EFFECT), ("compared_bought", OTHER))
@@ -67,7 +72,7 @@ def funnel_bars(funnel: pd.DataFrame, words: Words) -> Figure:
 
 
 def credibility(table: pd.DataFrame, words: Words, title_facts: dict[str, object]) -> Figure:
-    """The pooled effect by several methods, the placebo, and what is left beyond it (naive left out: it would dwarf them)."""
+    """The pooled effect by several methods, the placebo, and what is left; the naive one would dwarf them."""
     shown = table[table["row"] != "naive"]
     colours = [
         PLACEBO if row == "placebo" else theme.INK if row == "beyond_placebo" else EFFECT for row in shown["row"]
@@ -85,14 +90,11 @@ def credibility(table: pd.DataFrame, words: Words, title_facts: dict[str, object
 def forest(table: pd.DataFrame, words: Words, title_facts: dict[str, object]) -> Figure:
     """Effect of each campaign with its interval, in order of start; open marks show its placebo."""
     shown = table[table["estimate"].notna()].reset_index(drop=True)
-    labels = [
-        _short(row.label if row.arm in ("targeted", "treatment") else f"{row.label}, {row.arm}")
-        for row in shown.itertuples()
-    ]
-    fig, ax = theme.new_figure(WIDTH, 1.9 + 0.36 * len(shown), grid="x")
+    labels = [_arm_label(row.label, row.arm) for row in shown.itertuples()]
+    fig, ax = theme.new_figure(WIDTH, 2.4 + 0.36 * len(shown), grid="x")
     y = _rows(ax, labels)
     ax.axvline(0, color=theme.QUIET, linewidth=1)
-    clear = shown["p_adjusted"] < 0.05
+    clear = shown["p_adjusted"] < title_facts["level"]
     _intervals(ax, y, shown, [EFFECT if c else OTHER for c in clear])
     known = shown["placebo"].notna().to_numpy()
     if known.any():
@@ -111,12 +113,16 @@ def balance_plot(balance: pd.DataFrame, words: Words, title_facts: dict[str, obj
     fig, ax = theme.new_figure(WIDTH, 2.1 + 0.34 * len(shown), grid="x")
     y = _rows(ax, words.names("covariate", shown["covariate"]))
     ax.axvspan(0, BALANCED, color=theme.GRID, zorder=0)
-    ax.hlines(y, shown["after"], shown["before"], color=theme.GRID, linewidth=1.6)
-    ax.plot(shown["before"], y, "o", markerfacecolor="white", markeredgecolor=PLACEBO, label=words("legend_before"))
+    weighted = title_facts["design"] == "observational"
+    if weighted:
+        ax.hlines(y, shown["after"], shown["before"], color=theme.GRID, linewidth=1.6)
+        hollow = {"markerfacecolor": "white", "markeredgecolor": PLACEBO}
+        ax.plot(shown["before"], y, "o", label=words("legend_before"), **hollow)
     ax.plot(shown["after"], y, "o", color=EFFECT, label=words("legend_after"))
     ax.set_xlim(left=0)
     ax.set_xlabel(words("axis_difference"))
-    fig.legend(loc="outside lower right", ncols=2, handletextpad=0.3, columnspacing=1.2)
+    if weighted:
+        fig.legend(loc="outside lower right", ncols=2, handletextpad=0.3, columnspacing=1.2)
     ax.set_title(words("balance.title", **title_facts))
     return fig
 

@@ -1,6 +1,7 @@
 """Did it pay: from an effect a household to profit, return and break-even, each with its interval.
 
-The only uncertainty in the intervals is that of the effect; margin and costs are assumptions and are varied beside them.
+The only uncertainty in the intervals is that of the effect; margin and costs are assumptions and are varied beside
+them.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ class CampaignProfit:
     def break_even_margin(self) -> Estimate | None:
         """Margin at which the campaign earns nothing; None without a contact cost or when sales did not rise.
 
-        The limits come from the effect's limits, in reverse: the larger the effect, the less margin it takes. A limit is
-        infinite where the effect's own limit is not positive.
+        The limits come from the effect's limits, in reverse: the larger the effect, the less margin it takes. A limit
+        is infinite where the effect's own limit is not positive.
         """
         if self.spend is None or self.effect.effect <= 0:
             return None
@@ -137,7 +138,8 @@ def scenarios(
 
     Returns
     -------
-    margin, contact_cost, profit, low, high, probability (of profit above zero), break_even (highest contact cost that pays).
+    margin, contact_cost, profit, low, high, probability (of profit above zero), break_even (highest contact cost that
+    pays).
     """
     rows = []
     for margin in np.unique(np.asarray(margins, dtype=float)):

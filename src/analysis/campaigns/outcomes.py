@@ -21,15 +21,17 @@ def windows(
     ----------
     campaigns : frame with campaign_id, starts_on, design and, if known, ends_on, name, cost_per_contact, offer_cost.
     observed_from, observed_to : first and last day that the data cover.
-    window_days : days of outcome counted from the start; None takes the campaign's own length (``pre_days`` if it has no end).
+    window_days : days of outcome counted from the start; None takes the campaign's own length (``pre_days`` if it has
+    no end).
     pre_days : length of a period before the start, in days.
 
     Returns
     -------
     One row a campaign in order of start: campaign_id, name, label (the name, with the id where names repeat), design,
-    starts_on, ends_on, days, outcome_to (exclusive), pre_days, complete_periods (whole periods of ``pre_days`` between the
-    start of the data and of the campaign), cost_per_contact, offer_cost, and ``reason`` why its outcome cannot be seen:
-    None, ``before_data`` (it starts before the data) or ``window_not_over`` (its window ends after them).
+    starts_on, ends_on, days, outcome_to (exclusive), pre_days, complete_periods (whole periods of ``pre_days``
+    between the start of the data and of the campaign), cost_per_contact, offer_cost, and ``reason`` why its outcome
+    cannot be seen: None, ``before_data`` (it starts before the data) or ``window_not_over`` (its window ends after
+    them).
     """
     if pre_days < 1 or (window_days is not None and window_days < 1):
         raise RapportError("window_days and pre_days must be at least 1 day")
@@ -99,8 +101,8 @@ def daily_purchases(lines: ibis.Table) -> ibis.Table:
 def purchases_by_period(lines: ibis.Table, spans: pd.DataFrame, periods: int) -> ibis.Table:
     """Spend, purchase days and discount of each customer in each campaign's window and in the periods before it.
 
-    A purchase day is a local day with positive net spend. Only customers with a line in those periods appear. ``_before_1``
-    is the period just before the start, ``_before_2`` the one before that, and so on to ``periods``.
+    A purchase day is a local day with positive net spend. Only customers with a line in those periods appear.
+    ``_before_1`` is the period just before the start, ``_before_2`` the one before that, and so on to ``periods``.
     """
     daily, span = daily_purchases(lines), _window_table(spans, periods)
     joined = daily.join(span, [daily.order_date >= span[f"before_{periods}"], daily.order_date < span.outcome_to])
@@ -118,8 +120,8 @@ def purchases_by_period(lines: ibis.Table, spans: pd.DataFrame, periods: int) ->
 def members(lines: ibis.Table, contacts: ibis.Table, spans: pd.DataFrame) -> ibis.Table:
     """Who is compared in each campaign: campaign_id, customer_id, arm, redeemed.
 
-    Randomised: the contacts as they are. Observational: customers who had bought before the campaign started; those whom
-    contacts do not name are ``untargeted``, unless contacts name the campaign's untargeted themselves.
+    Randomised: the contacts as they are. Observational: customers who had bought before the campaign started; those
+    whom contacts do not name are ``untargeted``, unless contacts name the campaign's untargeted themselves.
     """
     span = _window_table(spans)
     redeemed = contacts.redeemed if "redeemed" in contacts.columns else ibis.null("boolean")
@@ -169,14 +171,15 @@ def campaign_panel(lines: ibis.Table, contacts: ibis.Table, spans: pd.DataFrame,
 
     Parameters
     ----------
-    lines, contacts : the canonical tables ``order_lines`` and ``contacts``. spans : all campaigns, from :func:`windows`.
+    lines, contacts : the canonical tables ``order_lines`` and ``contacts``. spans : all campaigns, from
+    :func:`windows`.
     periods : how many periods before each start to look at.
 
     Returns
     -------
-    campaign_id, customer_id, arm, treated (0 or 1), redeemed (nullable), spend, purchase_days, discount in the window, the
-    same with ``_before_1`` … ``_before_<periods>``, and the counts of :func:`other_contacts`; sorted by campaign and
-    customer. Money in float, summed as decimal. Only campaigns whose ``reason`` is empty.
+    campaign_id, customer_id, arm, treated (0 or 1), redeemed (nullable), spend, purchase_days, discount in the
+    window, the same with ``_before_1`` … ``_before_<periods>``, and the counts of :func:`other_contacts`; sorted by
+    campaign and customer. Money in float, summed as decimal. Only campaigns whose ``reason`` is empty.
     """
     usable = spans[spans["reason"].isna()]
     if usable.empty:

@@ -57,7 +57,7 @@ def sample_size_means(
 def detectable_effect(
     customers: float, sd: float, power: float = 0.8, alpha: float = 0.05, share_treated: float = 0.5
 ) -> float:
-    """Smallest difference of means that so many customers in all would find (the inverse of :func:`sample_size_means`)."""
+    """Smallest difference of means that so many customers in all would find: :func:`sample_size_means` inverted."""
     if customers <= 0 or sd < 0 or not 0 < share_treated < 1:
         raise ValueError("customers must be positive, sd not negative, share_treated between 0 and 1")
     z_alpha, z_beta = _quantiles(power, alpha)

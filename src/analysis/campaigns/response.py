@@ -63,8 +63,8 @@ def response_counts(contacts: ibis.Table) -> pd.DataFrame:
 
     Returns
     -------
-    One row a campaign: campaign_id, targeted and, for each of delivered, opened, clicked, redeemed, converted, unsubscribed
-    that the data hold, how many did and (``<stage>_known``) of how many it is known.
+    One row a campaign: campaign_id, targeted and, for each of delivered, opened, clicked, redeemed, converted,
+    unsubscribed that the data hold, how many did and (``<stage>_known``) of how many it is known.
     """
     reached = contacts.filter(contacts.arm.notin(COMPARISON_ARMS))
     measures = {"targeted": reached.count()}
@@ -105,8 +105,8 @@ def funnel(panel: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row a stage over all campaigns: ``stage`` (targeted, bought, redeemed, compared, compared_bought) and ``contacts``.
-    ``redeemed`` is left out where the data do not know it.
+    One row a stage over all campaigns: ``stage`` (targeted, bought, redeemed, compared, compared_bought) and
+    ``contacts``. ``redeemed`` is left out where the data do not know it.
     """
     treated, bought = panel["treated"] == 1, panel["spend"] > 0
     redeemed = (

@@ -12,11 +12,10 @@ import ibis
 import pandas as pd
 from ibis import Deferred, _
 
-from analysis import engine
+from analysis import engine, sources
 from analysis.cleaning import parse
 from analysis.cleaning.rules import REASONS, SET_ASIDE, TREATMENTS
 from analysis.errors import RapportError
-from analysis import sources
 from analysis.study import NEEDED, Mapping, Study
 from analysis.tables import CONTRACTS, MONEY, Column
 
@@ -108,12 +107,18 @@ def assert_conserved(ledger: pd.DataFrame, written: dict[str, int] | None = None
     for row in ledger.itertuples():
         lost = row.rows_in - row.rows_kept - row.rows_merged - row.rows_set_aside
         if lost:
-            raise ConservationError(f"table {row.table}: {lost} rows of source {row.source} are neither kept nor set aside")
+            raise ConservationError(
+                f"table {row.table}: {lost} rows of source {row.source} are neither kept nor set aside"
+            )
         if written and row.table in written and written[row.table] != row.rows_out:
-            raise ConservationError(f"table {row.table}: {row.rows_out} rows were made but {written[row.table]} written")
+            raise ConservationError(
+                f"table {row.table}: {row.rows_out} rows were made but {written[row.table]} written"
+            )
         if row.amount_in is not None and row.amount_in != row.amount_kept + row.amount_set_aside:
             difference = row.amount_in - row.amount_kept - row.amount_set_aside
-            raise ConservationError(f"table {row.table}: {difference} of source {row.source} is neither kept nor set aside")
+            raise ConservationError(
+                f"table {row.table}: {difference} of source {row.source} is neither kept nor set aside"
+            )
 
 
 class _Cleaner:
@@ -166,7 +171,9 @@ class _Cleaner:
         rows = self._repaired(table, rows)
         rows = self._without_repeats(table, rows, raw)
         rows = rows.mutate(
-            reasons=reduce(lambda a, b: a + b, [ibis.ifelse(rows[c], f"{c} ", "") for c in SET_ASIDE if c in rows.columns])
+            reasons=reduce(
+                lambda a, b: a + b, [ibis.ifelse(rows[c], f"{c} ", "") for c in SET_ASIDE if c in rows.columns]
+            )
         )
         # Everything below reads these rows several times; parsing text once is what costs.
         rows = self.connection.create_table(f"cleaned_{table}", rows, temp=True)
@@ -200,7 +207,10 @@ class _Cleaner:
                 parts = [parse.number(parse.text(raw[c]), source) for c in m.sum]
                 given = reduce(lambda a, b: a | b, [parse.text(raw[c]).notnull() for c in m.sum])
                 # A blank part is nothing to add; an unreadable part makes the sum unreadable.
-                readable = [ibis.ifelse(parse.text(raw[c]).isnull(), _ZERO, p) for c, p in zip(m.sum, parts, strict=True)]
+                readable = [
+                    ibis.ifelse(parse.text(raw[c]).isnull(), parse.money("0"), p)
+                    for c, p in zip(m.sum, parts, strict=True)
+                ]
                 value = reduce(lambda a, b: a + b, readable).try_cast(MONEY)
             else:
                 words = self._text(raw, m)
@@ -222,7 +232,9 @@ class _Cleaner:
         return rows
 
     def _column(self, table: str, name: str) -> Column:
-        return CONTRACTS[table].columns.get(name) or Column(ibis.dtype("float64"))  # the undeclared ones are survey items
+        return CONTRACTS[table].columns.get(name) or Column(
+            ibis.dtype("float64")
+        )  # the undeclared ones are survey items
 
     def _conditions(self, table: str, rows: ibis.Table) -> dict[str, ibis.ir.BooleanValue]:
         """Reason code -> the rows it applies to, for every reason that this table can have."""
@@ -262,7 +274,7 @@ class _Cleaner:
         if "discount" in mapped:
             found["discount_sign"] = rows.discount < 0
         if {"unit_price", "quantity"} <= mapped:
-            discount = rows.discount.abs().fill_null(_ZERO) if "discount" in mapped else _ZERO
+            discount = rows.discount.abs().fill_null(parse.money("0")) if "discount" in mapped else parse.money("0")
             gross = rows.quantity.abs() * rows.unit_price
             off = (gross - discount - rows.net_amount.abs()).abs()
             found["amount_mismatch"] = (rows.quantity != 0) & (off > rows.quantity.abs() * 0.00005 + 0.005)
@@ -299,7 +311,7 @@ class _Cleaner:
         if "return_quantity" in rows.columns:
             changes["quantity"] = ibis.ifelse(rows.return_quantity, -rows.quantity, rows.quantity)
         if "discount_sign" in rows.columns:
-            changes["discount"] = rows.discount.abs().fill_null(_ZERO)
+            changes["discount"] = rows.discount.abs().fill_null(parse.money("0"))
         if "outside_scale" in rows.columns:
             low, high = self.study.survey.scale
             for item in [i for i in self.study.survey.items if i in rows.columns]:
@@ -347,7 +359,9 @@ class _Cleaner:
             return self._order_lines(kept, set(mapping.columns))
         result = kept.select(names)
         if mapping.merge_repeated:
-            result = _most_frequent(kept, list(CONTRACTS[table].key), [c for c in names if c not in CONTRACTS[table].key])
+            result = _most_frequent(
+                kept, list(CONTRACTS[table].key), [c for c in names if c not in CONTRACTS[table].key]
+            )
         if table == "customers" and "order_lines" in self.tables:
             known = self.known_customers()
             everyone = known.select("customer_id").union(result.select("customer_id"), distinct=True)
@@ -361,9 +375,8 @@ class _Cleaner:
     def _order_lines(self, kept: ibis.Table, mapped: set[str]) -> ibis.Table:
         lines = kept.mutate(order_date=self._local_date(kept))
         if "quantity" not in mapped:
-            lines = lines.mutate(quantity=lines.net_amount.sign().cast(MONEY))
-            # A line without money, quantity unknown, still is one piece of something.
-            lines = lines.mutate(quantity=ibis.ifelse(lines.net_amount == 0, Decimal(1), lines.quantity))
+            sign = ibis.ifelse(lines.net_amount < 0, parse.money("-1"), parse.money("1"))
+            lines = lines.mutate(quantity=sign)
         lines = lines.mutate(is_return=(lines.net_amount < 0) | (lines.quantity < 0))
         if "order_id" not in mapped:
             lines = lines.mutate(order_id=lines.customer_id + "-" + lines.order_date.cast("string"))
@@ -371,7 +384,7 @@ class _Cleaner:
             nth = ibis.row_number().over(group_by=lines.order_id, order_by=lines.row_number)
             lines = lines.mutate(line_number=nth + 1)
         if "unit_price" not in mapped:
-            discount = lines.discount.fill_null(_ZERO) if "discount" in mapped else _ZERO
+            discount = lines.discount.fill_null(parse.money("0")) if "discount" in mapped else parse.money("0")
             gross = lines.net_amount.abs() + discount
             price = (gross.cast("float64") / lines.quantity.abs().nullif(0).cast("float64")).try_cast(MONEY)
             lines = lines.mutate(unit_price=price)
@@ -425,8 +438,12 @@ class _Cleaner:
     def _set_aside(self, source: str, raw: ibis.Table, aside: ibis.Table) -> None:
         rows = raw.semi_join(aside, "row_number")
         values = ibis.struct({c: rows[c] for c in self.raw[source].columns}).cast("json").cast("string")
-        rows = rows.select("row_number", raw_values=ibis.coalesce(rows.malformed, values)).inner_join(aside, "row_number")
-        self.aside.append(rows.select("row_number", "raw_values", source=ibis.literal(source), reasons=rows.reasons.strip()))
+        rows = rows.select("row_number", raw_values=ibis.coalesce(rows.malformed, values)).inner_join(
+            aside, "row_number"
+        )
+        self.aside.append(
+            rows.select("row_number", "raw_values", source=ibis.literal(source), reasons=rows.reasons.strip())
+        )
 
     def _account(self, table: str, source: str, raw: ibis.Table, rows: ibis.Table) -> None:
         amount = _AMOUNT.get(table)
@@ -465,11 +482,19 @@ class _Cleaner:
     def _amount(self, table: str, raw: ibis.Table, column: str) -> Decimal:
         mapping = self.study.tables[table]
         source, m = self.study.sources[mapping.source], mapping.columns[column]
-        parts = [parse.number(parse.text(raw[c]), source).fill_null(_ZERO) for c in m.raw_columns]
+        parts = [parse.number(parse.text(raw[c]), source).fill_null(parse.money("0")) for c in m.raw_columns]
         return reduce(lambda a, b: a + b, parts).sum().to_pyarrow().as_py() or _ZERO
 
     def _enter(
-        self, table: str, source: str, rows_in: int, kept: int, aside: int, out: int, merged: int = 0, amounts: dict | None = None
+        self,
+        table: str,
+        source: str,
+        rows_in: int,
+        kept: int,
+        aside: int,
+        out: int,
+        merged: int = 0,
+        amounts: dict | None = None,
     ) -> None:
         amounts = amounts or {"amount_in": None, "amount_kept": None, "amount_set_aside": None}
         self.ledger.append(
@@ -503,13 +528,16 @@ class _Cleaner:
         everything = reduce(lambda a, b: a.union(b), self.aside)
         # A row that feeds two tables may be set aside from both: it is one row of quarantine with all reasons.
         quarantine = everything.group_by("source", "row_number").aggregate(
-            reasons=everything.reasons.group_concat(" ", order_by=everything.reasons), raw_values=everything.raw_values.max()
+            reasons=everything.reasons.group_concat(" ", order_by=everything.reasons),
+            raw_values=everything.raw_values.max(),
         )
         columns = ["table", "reason", "severity", "sentence", "treatment", "rows", "amount"]
         return Cleaned(
             tables=self.tables,
             quarantine=quarantine,
-            ledger=pd.DataFrame(self.ledger).astype({c: object for c in ("amount_in", "amount_kept", "amount_set_aside")}),
+            ledger=pd.DataFrame(self.ledger).astype(
+                dict.fromkeys(("amount_in", "amount_kept", "amount_set_aside"), object)
+            ),
             reasons=pd.DataFrame(self.reasons, columns=columns),
         )
 

@@ -29,14 +29,15 @@ def number(column: StringColumn, source: Source) -> Column:
         column = ibis.ifelse(column.contains("."), None, column.replace(",", "."))
     wide = column.try_cast(_WIDE)
     rounded = wide.try_cast(MONEY)  # ties away from zero
-    step = ibis.ifelse(wide < 0, _constant("-0.0001"), _constant("0.0001"))
+    step = ibis.ifelse(wide < 0, money("-0.0001"), money("0.0001"))
     tie = (rounded.cast(_WIDE) - wide).abs() == ibis.literal(Decimal("0.00005"), type=_WIDE)
     odd = rounded.cast("string").right(1).isin(["1", "3", "5", "7", "9"])
     return ibis.ifelse(tie & odd, (rounded - step).cast(MONEY), rounded)
 
 
-def _constant(value: str) -> Value:
-    return ibis.literal(Decimal(value), type=MONEY)
+def money(value: str) -> Value:
+    """A constant with the type of money: the database would give a bare number a narrower one."""
+    return ibis.literal(value).cast(MONEY)
 
 
 def moment(column: StringColumn, mapping: Mapping, zone: str) -> Column:

@@ -40,6 +40,7 @@ COMPLETENESS_COLUMNS = {
     "table": ("Table", "text"),
     "column": ("Column", "text"),
     "rows": ("Rows", "count"),
+    "blank": ("Blank", "count"),
     "filled": ("Filled", "share"),
 }
 
@@ -49,16 +50,19 @@ def completeness(tables: dict[str, ibis.Table]) -> pd.DataFrame:
 
     Returns
     -------
-    Frame with ``table, column, rows, filled`` (0–1), the emptiest columns first; columns that are always filled are left out.
+    Frame with ``table, column, rows, blank, filled`` (0–1), the emptiest columns first; columns that are always filled are
+    left out.
     """
     found = []
     for name, table in tables.items():
         if name == "contacts":
             table = table.filter(table.arm != "untargeted")  # these rows are ours; nothing was to be filled in
-        counts = table.aggregate(n=table.count(), **{c: table[c].count() for c in table.columns}).to_pyarrow().to_pylist()[0]
+        counts = (
+            table.aggregate(n=table.count(), **{c: table[c].count() for c in table.columns}).to_pyarrow().to_pylist()[0]
+        )
         rows = counts.pop("n")
-        found += [(name, c, rows, n / rows) for c, n in counts.items() if rows and n < rows]
-    frame = pd.DataFrame(found, columns=["table", "column", "rows", "filled"])
+        found += [(name, c, rows, rows - n, n / rows) for c, n in counts.items() if rows and n < rows]
+    frame = pd.DataFrame(found, columns=["table", "column", "rows", "blank", "filled"])
     return frame.sort_values(["filled", "table", "column"], ignore_index=True)
 
 

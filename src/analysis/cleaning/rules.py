@@ -34,7 +34,11 @@ REASONS = {
         Reason("unknown_word", "set_aside", "A word is not one of the few that the column allows."),
         Reason("empty_response", "set_aside", "No question is answered."),
         Reason("no_contact", "set_aside", "A redemption by someone who was not in the campaign."),
-        Reason("return_quantity", "repair", "A return was written with a positive quantity; the quantity was made negative."),
+        Reason(
+            "return_quantity",
+            "repair",
+            "A return was written with a positive quantity; the quantity was made negative.",
+        ),
         Reason("discount_sign", "repair", "A discount was written as a negative number; its sign was dropped."),
         Reason("unreadable_optional", "warn", "A value that the row can do without is unreadable; it was left blank."),
         Reason("outside_scale", "warn", "An answer lies outside the scale; it was left blank."),

@@ -4,13 +4,16 @@ Each is plain Jupyter output, readable in JupyterLab and on GitHub; ``metadata["
 """
 
 import base64
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.errors import RapportError
-from analysis.reporting.prose import for_notebook, to_plain
+from analysis.reporting.numbers import Formatter
+from analysis.reporting.prose import escape, for_notebook, to_plain
 from analysis.reporting.theme import DPI, png
+from analysis.reporting.words import words
 
 Bundle = tuple[dict[str, object], dict[str, object]]
 
@@ -46,10 +49,31 @@ def table_bundle(html: str, frame: pd.DataFrame, table_id: str, csv: str) -> Bun
 
 
 def finding_bundle(finding_id: str, sentence: str, note: str = "") -> Bundle:
-    """A finding's sentence; ``note`` is its interval, or why it has none, where the sentence does not say so."""
-    text = f"{sentence}\n\n*{note}*" if note else sentence
-    data, _ = text_bundle(finding_id, text)
+    """A finding's sentence in Markdown, and below it ``note`` in plain text, as ``finding_note`` writes it."""
+    data, _ = text_bundle(finding_id, f"{sentence}\n\n*{escape(note)}*" if note else sentence)
     return data, {"rapport": _mark("finding", finding_id)}
+
+
+def qualification(finding: Mapping[str, object], formatter: Formatter) -> str:
+    """A finding's interval in words, or why it has none; plain text, empty where it has neither."""
+    vocabulary = words(str(formatter.locale), "numbers")
+    interval = _interval(finding, formatter)
+    if interval:
+        return str(vocabulary["range"]).format(interval=interval)
+    reason = str(finding.get("reason") or "")
+    return str(vocabulary["no_range"]).format(reason=reason) if reason else ""
+
+
+def finding_note(finding: Mapping[str, object], formatter: Formatter) -> str:
+    """``qualification``, unless the finding's own sentence says it already."""
+    said = to_plain(str(finding["sentence"]))
+    known = _interval(finding, formatter) or str(finding.get("reason") or "")
+    return "" if known in said else qualification(finding, formatter)
+
+
+def _interval(finding: Mapping[str, object], formatter: Formatter) -> str:
+    low, high = finding.get("low"), finding.get("high")
+    return "" if low is None and high is None else formatter.interval(low, high, str(finding["unit"]))
 
 
 def text_bundle(text_id: str, text: str) -> Bundle:

@@ -184,6 +184,8 @@ class Formatter:
                 else self._percent(number, decimals)
                 for number in numbers
             ]
+        if unit == "number" and sizes and max(sizes) > 100 * min((size for size in sizes if size), default=0):
+            return [self.number(value) for value in values]  # too far apart for one number of decimals
         if _whole(values):
             decimals = 0
         elif unit in ("ratio", "score"):

@@ -25,6 +25,7 @@ from pygments.lexers import PythonLexer
 
 from analysis.errors import RapportError
 from analysis.reporting import prose
+from analysis.reporting.display import qualification
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.words import words
 
@@ -167,7 +168,7 @@ def render_page(notebook: NotebookNode, context: PageContext) -> str:
         has_code=body.has_code,
         previous=context.pages[here - 1] if here else None,
         next=context.pages[here + 1] if here is not None and here + 1 < len(context.pages) else None,
-        downloads=[Link(_caption(table), table["csv"]) for table in context.tables] + list(context.downloads),
+        downloads=[Link(_name(table), table["csv"]) for table in context.tables] + list(context.downloads),
     )
 
 
@@ -198,16 +199,6 @@ def notebook_head(notebook: NotebookNode) -> tuple[str, str]:
     return prose.to_plain(title), question
 
 
-def qualification(finding: Mapping[str, object], formatter: Formatter) -> str:
-    """A finding's interval in words, or why it has none; plain text, empty where it has neither."""
-    vocabulary = words(str(formatter.locale), "page")
-    if finding.get("low") is not None or finding.get("high") is not None:
-        interval = formatter.interval(finding.get("low"), finding.get("high"), str(finding["unit"]))
-        return str(vocabulary["range"]).format(interval=interval)
-    reason = prose.to_plain(str(finding.get("reason") or ""))
-    return str(vocabulary["no_range"]).format(reason=reason) if reason else ""
-
-
 def _shown(finding: Mapping[str, object] | None, formatter: Formatter) -> dict[str, object] | None:
     if finding is None:
         return None
@@ -220,8 +211,9 @@ def _shown(finding: Mapping[str, object] | None, formatter: Formatter) -> dict[s
     }
 
 
-def _caption(table: Mapping[str, str]) -> str:
-    return prose.to_plain(table.get("caption") or table["id"].replace("_", " "))
+def _name(table: Mapping[str, str]) -> str:
+    """The first sentence of a table's caption, its id where it has none."""
+    return prose.to_plain(table.get("caption") or table["id"].replace("_", " ")).split(". ")[0].removesuffix(".")
 
 
 def _head(notebook: NotebookNode) -> tuple[str, str, str]:
@@ -335,7 +327,7 @@ class _Body:
         return shown
 
     def _html(self, markup: str, mark: Mapping[str, str]) -> str:
-        tree = BeautifulSoup(markup.replace("<span>$</span>", "$"), "html.parser")
+        tree = BeautifulSoup(prose.from_notebook(markup), "html.parser")
         for unwanted in tree.find_all(["style", "script", "template", "noscript", "iframe", "object", "svg", "title"]):
             unwanted.decompose()
         for table in tree.find_all("table"):

@@ -13,6 +13,7 @@ import bleach
 import mistune
 
 _INERT = frozenset(" ,;%?–—")
+_DOLLAR = "<span>$</span>"
 _TAGS = frozenset(
     [
         "a",
@@ -130,7 +131,7 @@ def to_html(markdown: str, heading: Callable[[str, int], str] | None = None) -> 
         Takes a heading's HTML and level, returns its element; headings are bold paragraphs without it.
     """
     render = mistune.create_markdown(renderer=_Renderer(heading), plugins=["table", "strikethrough"])
-    return sanitise(render(markdown.replace("<span>$</span>", "$")))
+    return sanitise(render(from_notebook(markdown)))
 
 
 def to_inline(markdown: str) -> str:
@@ -144,6 +145,11 @@ def to_plain(markdown: str) -> str:
     return " ".join(html.unescape(words).split())
 
 
-def for_notebook(markdown: str) -> str:
-    """Markdown as JupyterLab and GitHub should get it: two dollar signs do not begin a formula there."""
-    return re.sub(r"\$|&#36;", "<span>$</span>", markdown)
+def for_notebook(text: str) -> str:
+    """Markdown or HTML as JupyterLab and GitHub should get it: two dollar signs do not begin a formula there."""
+    return re.sub(r"(</?[a-zA-Z][^>]*>)|\$|&#36;", lambda found: found[1] or _DOLLAR, text)
+
+
+def from_notebook(text: str) -> str:
+    """What ``for_notebook`` was given, but for the spelling of its dollar signs."""
+    return text.replace(_DOLLAR, "$")

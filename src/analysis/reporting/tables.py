@@ -13,6 +13,7 @@ from analysis.errors import RapportError
 from analysis.reporting.numbers import NUMERIC_UNITS, UNITS, Formatter
 from analysis.reporting.prose import to_inline, to_plain
 
+_LONG = 30  # characters of text that deserve a column wide enough to read
 # What makes Excel, LibreOffice or Google Sheets read a cell as a formula (OWASP, CSV Injection).
 _FORMULA = re.compile(r"\s*[=+\-@\t\r\n＝＋－＠]")
 
@@ -91,12 +92,13 @@ def _accessible(html: str, table_id: str, caption: str | None) -> str:
         del table[attribute]
     for cell in table.find_all(["th", "td"]):
         cell.attrs = {name: value for name, value in cell.attrs.items() if name in ("scope", "id", "headers", "class")}
-        right = "gt_right" in cell.get("class", [])
-        cell["class"] = ["number"] if right else []
-        if right:
+        if "gt_right" in cell.get("class", []):
+            cell["class"] = ["number"]
             cell["align"] = "right"  # where there is no style sheet, as on GitHub
-        if not cell["class"]:
-            del cell["class"]
+        elif len(cell.get_text()) > _LONG:
+            cell["class"] = ["long"]
+        else:
+            cell.attrs.pop("class", None)
     for part in table.find_all(["thead", "tbody", "tr"]):
         part.attrs = {}
     if table.tbody.find("th"):

@@ -170,7 +170,7 @@ def cut_facts(cuts: TierCuts, customers: pd.DataFrame, too_early_days: int, smal
 
 
 def falling_facts(stages: StageResult, small_group: int) -> dict[str, Any]:
-    """Declines by a falling rate against those that chance alone would show; falling is None where there are only a few."""
+    """Declines by a falling rate, None where there are only a few, and how many chance alone would show."""
     few = 0 < stages.falling < small_group
     return {"falling": None if few else stages.falling, "expected": stages.false_declines}
 

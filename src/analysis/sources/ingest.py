@@ -53,7 +53,9 @@ def locate(source: Source, study: str) -> Path:
     try:
         files = importlib.metadata.files(source.package) or []
     except importlib.metadata.PackageNotFoundError:
-        raise SourceError(f"package {source.package} is not installed; add it to pyproject.toml and lock again") from None
+        raise SourceError(
+            f"package {source.package} is not installed; add it to pyproject.toml and lock again"
+        ) from None
     for file in files:
         if str(file) == source.file:
             return Path(file.locate())
@@ -205,5 +207,7 @@ def needed(study: Study, tables: Iterable[str]) -> list[str]:
         names.update(m.lookup.source for m in mapping.columns.values() if m.lookup)
         if mapping.redemptions:
             names.add(mapping.redemptions.source)
-    names.update(study.sources[n].sample.among for n in list(names) if study.sources[n].sample and study.sources[n].sample.among)
+    names.update(
+        study.sources[n].sample.among for n in list(names) if study.sources[n].sample and study.sources[n].sample.among
+    )
     return [name for name in study.sources if name in names]

@@ -56,7 +56,9 @@ def csv_file(path: Path, label: str, source: Source) -> tuple[tuple[str, ...], B
     return _headed(rows, source.names, f"{label}: is empty; export it again")
 
 
-def _headed(rows: Iterable[list[str | None]], names: tuple[str, ...] | None, empty: str) -> tuple[tuple[str, ...], Batches]:
+def _headed(
+    rows: Iterable[list[str | None]], names: tuple[str, ...] | None, empty: str
+) -> tuple[tuple[str, ...], Batches]:
     """Split rows into column names and batches. Blank rows hold nothing and are passed over, but they are counted, so
     that a row number is the one that a spreadsheet shows."""
     numbered = ((n, row) for n, row in enumerate(rows, 1) if any(cell not in (None, "") for cell in row))
@@ -65,7 +67,9 @@ def _headed(rows: Iterable[list[str | None]], names: tuple[str, ...] | None, emp
         raise SourceError(empty)
     if names is not None:
         return names, _batches(chain([first], numbered), names)
-    return tuple((name or "").strip() for name in first[1]), _batches(numbered, tuple((n or "").strip() for n in first[1]))
+    return tuple((name or "").strip() for name in first[1]), _batches(
+        numbered, tuple((n or "").strip() for n in first[1])
+    )
 
 
 def _csv_rows(path: Path, label: str, encoding: str, delimiter: str) -> Iterator[list[str]]:
@@ -81,7 +85,9 @@ def _csv_rows(path: Path, label: str, encoding: str, delimiter: str) -> Iterator
             f"{label}: byte {error.start:,} is not {encoding} text; say encoding: in the study, for example cp1252 or gb18030"
         ) from None
     except LookupError:
-        raise SourceError(f"{label}: encoding {encoding!r} is not known; write for example utf-8, cp1252, gb18030") from None
+        raise SourceError(
+            f"{label}: encoding {encoding!r} is not known; write for example utf-8, cp1252, gb18030"
+        ) from None
     except csv.Error as error:
         raise SourceError(f"{label}: cannot be read as delimited text ({error})") from None
 
@@ -137,7 +143,9 @@ def _batches(numbered: Iterator[tuple[int, list[str | None]]], columns: tuple[st
         yield _batch(numbers, arrays, columns, pa.array(malformed, pa.string()))
 
 
-def _batch(numbers: Iterable[int], arrays: list[pa.Array], columns: tuple[str, ...], malformed: pa.Array) -> pa.RecordBatch:
+def _batch(
+    numbers: Iterable[int], arrays: list[pa.Array], columns: tuple[str, ...], malformed: pa.Array
+) -> pa.RecordBatch:
     names = ["row_number", *columns, "malformed"]
     return pa.record_batch([pa.array(numbers, pa.int64()), *arrays, malformed], names=names)
 
@@ -178,7 +186,9 @@ def _arrow_batches(label: str, batches: Iterable[pa.RecordBatch]) -> Batches:
         try:
             arrays = [pc.cast(array, pa.string()) for array in batch.columns]
         except pa.ArrowException as error:
-            raise SourceError(f"{label}: a column cannot be read as text ({error}); flatten nested columns first") from None
+            raise SourceError(
+                f"{label}: a column cannot be read as text ({error}); flatten nested columns first"
+            ) from None
         numbers = range(start, start + batch.num_rows)
         yield _batch(numbers, arrays, tuple(batch.schema.names), pa.nulls(batch.num_rows, pa.string()))
         start += batch.num_rows

@@ -57,6 +57,7 @@ _GROUP_COLUMNS = {
     "expected_purchases": ("Purchases expected", "number"),
     "existing_value": ("Margin so far", "money"),
     "residual_value": ("Margin expected", "money"),
+    "expected_sales": ("Sales expected", "money"),
     "residual_share": ("Share of expected", "share"),
     "existing_share": ("Share so far", "share"),
 }
@@ -85,9 +86,10 @@ def run_holdout(
     try:
         split = calibration_holdout(order_lines, calibration_end, observed_to)
         window = (calibration_end - observed_from).days + 1
-        return evaluate_holdout(split, window, entry, seed=seed), ""
+        found = evaluate_holdout(split, window, entry, seed=seed)
     except ValueError as error:
         return None, str(error).partition(": ")[2]
+    return (found, "") if found.actual else (None, "nobody known before bought in the held-out weeks")
 
 
 def base_facts(summary: pd.DataFrame, order_lines: ibis.Table, observed_to: datetime.date) -> dict[str, Any]:
@@ -164,6 +166,9 @@ def model_facts(models: FittedModels) -> dict[str, Any]:
         "purchase_models": len(models.purchases),
         "has_spend": models.spend is not None,
         "spend_correlation": models.spend_correlation,
+        # 1.96 standard errors of a rank correlation of nothing
+        "correlation_clear": models.spend_correlation is not None
+        and abs(models.spend_correlation) > 1.96 / (models.repeaters - 1) ** 0.5,
         "spend_left_out": models.spend_left_out,
         "population_mean": None if models.spend is None else models.spend.population_mean,
     }
@@ -246,7 +251,8 @@ def margin_facts(value: CustomerValue, assumption: Any) -> dict[str, Any]:
 
 def group_columns(groups: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """The columns of the table of value groups that hold something."""
-    return {name: label for name, label in _GROUP_COLUMNS.items() if groups[name].notna().any()}
+    skip = "expected_sales" if groups["residual_value"].notna().any() else ""
+    return {name: label for name, label in _GROUP_COLUMNS.items() if name != skip and groups[name].notna().any()}
 
 
 def interval_width(value: CustomerValue) -> float:

@@ -33,6 +33,8 @@ class FittedModels:
     spend_correlation : float or None
         Spearman correlation of frequency and mean spend over customers with a repeat purchase: the spend model
         takes it to be zero.
+    repeaters : int
+        Customers behind that correlation.
     spend_left_out : int
         Customers with repeat purchases that the spend model could not use.
     """
@@ -42,6 +44,7 @@ class FittedModels:
     verdicts: dict[str, Verdict]
     weak_fits: dict[str, PurchaseResults]
     spend_correlation: float | None
+    repeaters: int
     spend_left_out: int
 
     @property
@@ -111,5 +114,6 @@ def fit_models(summary: pd.DataFrame) -> FittedModels:
         spend_correlation=float(repeaters["frequency"].corr(repeaters["monetary_value"], method="spearman"))
         if varied
         else None,
+        repeaters=len(repeaters),
         spend_left_out=int(((summary["frequency"] > 0) & ~(summary["monetary_value"] > 0)).sum()),
     )

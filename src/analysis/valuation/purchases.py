@@ -286,7 +286,7 @@ def judge(fit: Maximum, names: tuple[str, ...], nobs: int) -> Verdict:
     if at_edge.any():
         name = names[int(np.argmax(at_edge))]
         where = "infinity" if fit.log_params[int(np.argmax(at_edge))] > 0 else "zero"
-        return Verdict("boundary", f"the parameter {name} runs to {where}: the data do not hold what it measures")
+        return Verdict("boundary", f"the data do not hold what the parameter {name} measures (it runs to {where})")
     if np.abs(fit.gradient).max() > 1e-5:
         return Verdict("not converged", "the search for the best parameters did not settle")
     if not np.isfinite(fit.log_covariance).all():

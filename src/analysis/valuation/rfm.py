@@ -118,7 +118,8 @@ def add_rfm_scores(summary: ibis.Table, edges: dict[str, Edges], bins: int = 5) 
     """
     scores = {}
     for name, column in MEASURES.items():
-        group = ibis.literal(0, type="int64")
+        # starts from a comparison that is false for everyone: a bare literal 0 would be a narrower integer on DuckDB
+        group = (summary[column] > ibis.literal(edges[name].highest, type="float64")).cast("int64")
         for cut in edges[name].cuts[np.isfinite(edges[name].cuts)]:
             group = group + (summary[column] > ibis.literal(float(cut), type="float64")).cast("int64")
         scores[name] = bins - group if name in BEST_IS_LOW else group + 1

@@ -174,8 +174,8 @@ class GammaGamma:
         """
         if self.nobs < 3 or np.ptp(self.monetary_value) == 0.0:
             raise ModelNotFitted(
-                f"gamma-gamma: {self.nobs} customers with repeat spend above zero do not show how spend differs; "
-                "watch for longer"
+                f"gamma-gamma: {self.nobs} customers with repeat spend above zero are too few, or too alike, "
+                "to show how spend differs; watch for longer"
             )
         unit = float(self.monetary_value.mean())
         x, z = self.frequency, self.monetary_value / unit
