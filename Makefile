@@ -21,7 +21,7 @@ ifeq ($(PY),$(VENV)/bin/python)
 ENVIRONMENT := $(VENV)/.ready
 endif
 
-.PHONY: help reports test check-study new-study lab notebooks serve lint lock clean
+.PHONY: help reports test check-study new-study lab notebooks bench torture serve lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ lab: $(ENVIRONMENT)  ## open the notebooks in JupyterLab
 
 notebooks: $(ENVIRONMENT)  ## re-execute and normalise the committed notebooks
 	@$(PY) -m analysis.run notebooks
+
+bench: $(ENVIRONMENT)  ## CPU seconds of notebooks against the work in them (STUDY=name for one study)
+	@$(PY) benchmarks/walk.py $(STUDY)
+
+torture: $(ENVIRONMENT)  ## kill a run in every notebook, run again, compare bytes
+	@PYTHONPATH=src:. $(PY) -m tests.torture
 
 serve: $(ENVIRONMENT)  ## look at the site on http://localhost:8000
 	@$(PY) -m http.server --directory reports --bind 127.0.0.1 8000

@@ -26,7 +26,7 @@ def step(project):
 
 def answer(step, **options):
     given = {"unit": "money", "answer": True, "reason": "a test", "horizon": 1} | options
-    key = [k for k in step._sentences.keys() if "." not in k][0]
+    key = next(k for k in step._sentences.keys() if "." not in k)  # noqa: SIM118
     step._sentences._templates[key] = "Worth {{ value|money }}."
     step.finding(key, 1.5, **given)
     return key

@@ -201,15 +201,21 @@ def _in_own_process(name: str, report: Reporter) -> str | None:
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {EVENTS: "1"}
     )
+    failure = None
     with ThreadPoolExecutor(1) as reader:
-        errors = reader.submit(child.stderr.read)
+        log = reader.submit(child.stderr.read)
         for line in child.stdout:
-            report.handle(json.loads(line))
+            event = json.loads(line)
+            if event["event"] == "failed":
+                failure = event["arguments"][0]
+            else:
+                report.handle(event)
         child.wait()
-        if child.returncode == 0:
-            return None
-        lines = errors.result().strip().splitlines()
-        return lines[-1] if lines else f"{name}: stopped with signal {-child.returncode}"
+        if child.returncode == 0 or failure:
+            return failure
+        kept = paths.build() / "failed" / name / "run.log"
+        store.write_text(kept, log.result())
+        return f"{name}: stopped unexpectedly (exit {child.returncode}); the log is {paths.shown(kept)}"
 
 
 def check(name: str) -> int:
@@ -245,9 +251,8 @@ def new(name: str) -> int:
         raise StudyError(f"{paths.shown(target)}: is already there; choose another name or edit it")
     shutil.copytree(paths.studies() / "_template", target)
     paths.raw(name).mkdir(parents=True, exist_ok=True)
-    print(
-        f"edit {paths.shown(target)}/study.yaml, put the files into {paths.shown(paths.raw(name))}/, then make check-study STUDY={name}"
-    )
+    files = paths.shown(paths.raw(name))
+    print(f"edit {paths.shown(target)}/study.yaml, put the files into {files}/, then make check-study STUDY={name}")
     return 0
 
 
@@ -296,7 +301,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         return {"check": check, "new": new}[given.command](given.name) if "name" in given else notebooks()
     except RapportError as error:
-        print(error, file=sys.stderr)
+        if os.environ.get(EVENTS):
+            print(json.dumps({"event": "failed", "arguments": [str(error)]}))
+        else:
+            print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; nothing is half written, run it again to go on", file=sys.stderr)
