@@ -1,5 +1,6 @@
 """What a notebook reads, writes and finds: one object, the same in JupyterLab, under Papermill and under nbval."""
 
+import base64
 import importlib
 import json
 import os
@@ -20,7 +21,7 @@ from analysis.reporting import display as bundles
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.sentences import Sentences
 from analysis.reporting.tables import people_table, write_csv
-from analysis.reporting.theme import png, use_theme
+from analysis.reporting.theme import use_theme
 from analysis.steps import STEPS, WRITER, StepSpec
 
 STAGING_VARIABLE = "RAPPORT_STAGING"  # where the run that started this kernel wants the results
@@ -259,9 +260,10 @@ class Step:
             raise StepError(
                 f"{self.spec.name}: figure {figure_id!r} has no alt text; give alt, or the sentence {figure_id}.alt"
             )
-        (self._folder / "figures" / f"{figure_id}.png").write_bytes(png(fig))
+        data, metadata = bundles.figure_bundle(fig, figure_id, alt, caption)
+        (self._folder / "figures" / f"{figure_id}.png").write_bytes(base64.b64decode(data["image/png"]))
         self._figures[figure_id] = alt
-        self._show(*bundles.figure_bundle(fig, figure_id, alt, caption))
+        self._show(data, metadata)
 
     def table(
         self,

@@ -39,6 +39,11 @@ def test_the_committed_outputs_reproduce(prepared):
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-sanitize-with", str(prepared / "sanitize.cfg")]
     command += ["-q", "-p", "no:cacheprovider", "--nbval-cell-timeout", "300", *notebooks]
     ran = subprocess.run(
-        command, env=os.environ | {"RAPPORT_DATA": str(prepared)}, cwd=paths.ROOT, capture_output=True, text=True, timeout=900
+        command,
+        env=os.environ | {"RAPPORT_DATA": str(prepared)},
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert ran.returncode == 0, "run make notebooks, and look at what changed:\n" + ran.stdout[-6000:]
