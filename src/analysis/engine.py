@@ -1,5 +1,8 @@
 """Where tables are computed: an Ibis connection, and the few functions that Ibis has no word for yet."""
 
+import contextlib
+
+import duckdb
 import ibis
 import ibis.expr.datatypes as dt
 
@@ -20,8 +23,9 @@ def connect(engine: str = "duckdb") -> ibis.BaseBackend:
         raise RapportError(f"engine: {engine!r} is not known; choose duckdb")
     connection = ibis.duckdb.connect()
     connection.raw_sql("SET TimeZone = 'UTC'")
-    # Tables are sorted by key before they are written, so keeping the order of insertion only costs memory.
-    connection.raw_sql("SET enable_progress_bar = false")
+    # Bars would end up in committed notebooks. Without ipywidgets there are none, and the setting itself is refused.
+    with contextlib.suppress(duckdb.InvalidInputException):
+        connection.raw_sql("SET enable_progress_bar = false")
     return connection
 
 

@@ -191,7 +191,7 @@ def reports(names: list[str], jobs: int) -> int:
         index = site.assemble()
         _console.print(escape(f"open {paths.shown(index)}"))
     if failed:
-        _console.print(escape(f"failed: {', '.join(failed)}; their last good reports stand"))
+        _console.print(escape(f"failed: {', '.join(failed)}; what was published before stands"))
     return 1 if failed else 0
 
 
