@@ -140,6 +140,8 @@ def normalise(notebook: nbformat.NotebookNode, made_from: str | None = None) -> 
     for cell in notebook.cells:
         tags = [tag for tag in cell.metadata.get("tags", []) if not tag.startswith("papermill")]
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if "injected-parameters" in tags:
+            cell["id"] = "injected-parameters"  # Papermill draws one at random
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
