@@ -10,15 +10,16 @@ kernel is that of a notebook which only imports what every notebook imports. Pri
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 
 import nbformat
 
-from analysis import keys
+from analysis import keys, paths
 from analysis import study as studies
-from analysis.execute import normalise, plain_run
+from analysis.execute import KERNEL, QUIET, normalise, plain_run
 from analysis.steps import STEPS, missing
 
 _OWN = """
@@ -47,11 +48,12 @@ def kernel_start(room: str) -> float:
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import analysis, {room}\nanalysis.open_step")])
     )
     before = children()
-    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, kernel_name=KERNEL, extra_arguments=QUIET).execute()
     return children() - before
 
 
 def own_work(study: str, step: str) -> float:
+    shutil.rmtree(paths.processed(study) / "raw", ignore_errors=True)  # both read the sources
     code = _OWN.format(room=STEPS[step].room, path=str(keys.notebook_path(step)), study=study)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(next(line for line in ran.stderr.splitlines() if line.startswith("OWN")).split()[1])
@@ -65,6 +67,7 @@ def main(names: list[str]) -> None:
             for spec in STEPS.values():
                 if missing(spec, study):
                     continue
+                shutil.rmtree(paths.processed(name) / "raw", ignore_errors=True)
                 before = children()
                 plain_run(spec.name, name)
                 cpu, start, own = children() - before, kernel_start(spec.room), own_work(name, spec.name)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import paths, sources
+from analysis import keys, paths, sources
 from analysis import study as studies
 from analysis.errors import RapportError
 from analysis.sources import SourceError
@@ -143,6 +143,9 @@ def test_a_database_that_is_not_there_does_not_tell_its_password(project):
         (b"a,,c\n1,2,3\n", "column 2 has no name in the header"),
         (b"a,a\n1,2\n", "two columns are called 'a'"),
         (b"row_number,a\n1,2\n", "a column may not be called 'row_number'"),
+        (b"Row_Number,a\n1,2\n", "a column may not be called 'Row_Number'"),
+        (b"a,A\n1,2\n", "two columns are called 'a'"),
+        (b'a,b\n1,2\n"3,4\n5,6\n7,8\n', "row 3 opens a quotation mark that is never closed"),
     ],
 )
 def test_an_unusable_file_says_so_in_one_line(project, content, message):
@@ -231,3 +234,58 @@ def test_what_is_written_comes_back(project, table):
     found = read(project, text.getvalue(), encoding="utf-8", delimiter=",")
     expected = [tuple(unicodedata.normalize("NFKC", cell) for cell in row) for row in table]
     assert [(row["a"], row["b"]) for row in found] == expected
+
+
+def test_blank_columns_behind_the_last_one_are_nothing(project):
+    expected = [("1", "2", None), ("3", "4", None)]
+    for content in ("a,b,,\n1,2,,\n3,4,,\n", "a,b\n1,2,\n3,4,\n"):
+        assert [(r["a"], r["b"], r["malformed"]) for r in read(project, content)] == expected
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
+def test_the_last_line_is_read_however_it_ends(project, ending):
+    assert [r["b"] for r in read(project, f'a,b\n1,2\n3,"4"{ending}')] == ["2", "4"]
+
+
+def test_utf_16_without_a_mark(project):
+    for encoding in ("utf-16-le", "utf-16-be"):
+        assert read(project, ORDERS.encode(encoding))[0]["customer"] == "c1"
+
+
+def test_a_very_long_cell(project):
+    assert len(read(project, "a,b\n" + "x" * 1_000_000 + ",2\n")[0]["a"]) == 1_000_000
+
+
+def test_a_folder_or_a_database_that_is_not_there_says_so_and_is_not_made(project):
+    (paths.raw("shop") / "folder.csv").mkdir()
+    project.study(sources={"orders": {"file": "folder.csv"}})
+    with pytest.raises(SourceError, match="is a folder, not a file"):
+        rows()
+    path = paths.raw("shop") / "none.db"
+    project.study(sources={"orders": {"database": f"sqlite://{path}", "table": "t", "snapshot": "1"}})
+    with pytest.raises(SourceError, match="there is no such file; correct database"):
+        rows()
+    assert not path.exists()
+    project.study(sources={"orders": {"database": "postgres://a:pa$ s@h/d", "table": "t", "snapshot": "1"}})
+    with pytest.raises(SourceError, match=r"a \$ that stands for itself is written \$\$"):
+        rows()
+
+
+def test_a_row_that_does_not_fit_is_hashed_whole_where_columns_are_personal(project, monkeypatch):
+    monkeypatch.setenv("RAPPORT_KEY", "a key of enough characters")
+    project.study(privacy={"personal": ["orders.customer"]})
+    project.raw("shop", "orders.csv", ORDERS + "A4,anna@example.org,2024-05-01\n")
+    last = rows()[-1]["malformed"]
+    assert "anna" not in last
+    assert "anna@example.org" in set(pd.read_parquet(paths.private("shop") / "orders.parquet").original)
+
+
+def test_the_key_of_personal_columns_is_part_of_what_results_depend_on(project, monkeypatch):
+    project.study(privacy={"personal": ["orders.customer"]})
+    monkeypatch.setenv("RAPPORT_KEY", "a key of enough characters")
+    first = keys.data_digest(studies.load("shop"))
+    monkeypatch.setenv("RAPPORT_KEY", "another key of characters")
+    assert keys.data_digest(studies.load("shop")) != first
+    monkeypatch.delenv("RAPPORT_KEY")
+    with pytest.raises(RapportError, match="RAPPORT_KEY must hold a key"):
+        keys.data_digest(studies.load("shop"))

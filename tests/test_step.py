@@ -157,3 +157,31 @@ def test_old_editions_are_kept_up_to_a_number(project):
     left = {p.name for p in store.folder("shop", "x").iterdir() if p.is_dir()}
     assert "k1" in left
     assert len(left) == 2
+
+
+def edition(key, exported=None):
+    staging = store.stage("shop", "x")
+    store.write_json(staging / store.MANIFEST, {})
+    if exported is not None:
+        (staging / "exports").mkdir()
+        (staging / "exports" / "list.csv").write_text(exported, encoding="utf-8")
+    store.publish("shop", "x", staging, key)
+
+
+def test_going_back_to_an_edition_brings_its_lists_back(project):
+    edition("k1", "old")
+    edition("k2", "new")
+    exported = paths.exports("shop") / "list.csv"
+    assert exported.read_text(encoding="utf-8") == "new"
+    store.point("shop", "x", "k1")
+    assert exported.read_text(encoding="utf-8") == "old"
+
+
+def test_the_edition_that_the_site_shows_is_kept_through_failed_runs(project):
+    edition("shown")
+    store.write_json(paths.processed("shop") / store.RECORD, {"editions": {"x": "shown"}})
+    for key in ("k1", "k2", "k3"):
+        edition(key)
+        store.keep("shop", "x", 1)
+    left = {p.name for p in store.folder("shop", "x").iterdir() if p.is_dir()}
+    assert left == {"shown", "k3"}

@@ -44,6 +44,13 @@ def test_the_template_is_valid(project):
         ({"sources": {"other": {"file": "o.csv"}}}, "source 'orders' is not under sources"),
         ({"tables": {"customer_value": {"source": "orders", "columns": {}}}}, "not a table that a study maps"),
         ({"privacy": {"personal": ["email"]}}, "'email' is not a source.column of this study"),
+        ({"survey": {"scale": [10, 1], "blocks": {}}}, "survey: scale [10.0, 1.0] does not go from low to high"),
+        ({"sources": {"orders": {"file": "o.csv", "delimiter": ",,"}}}, "delimiter ',,' is not one character"),
+        ({"sources": {"orders": {"file": "o.csv", "thousands": "."}}}, "thousands '.' must be one character, and not"),
+        (
+            {"sources": {"orders": {"file": "o.csv", "sample": {"column": "c", "customers": 5, "among": "x"}}}},
+            "sources.orders.sample.among: 'x' is not under sources",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_place_and_cure(project, change, message):
@@ -77,6 +84,9 @@ def test_a_column_that_the_table_does_not_have_is_named(project):
         ("title: a\ntitle: b\n", "line 2 the key 'title' is there twice"),
         ("title: [a\n", "study.yaml: line"),
         ("just words\n", "expected 'key: value' lines, found a str"),
+        ("title: a\nname: b\n", "study.yaml: name is not set here"),
+        ("title: a\n1: b\n", "study.yaml: 1 is not a known key"),
+        ("title: a\n? [b, c]\n: 1\n", "line 2 a key must be one word"),
     ],
 )
 def test_broken_yaml_names_the_line(project, text, message):
@@ -111,3 +121,44 @@ def test_a_variant_says_only_what_differs(project):
     assert variant.title == "Small"
     assert variant.sources["orders"].file == "orders.csv"
     assert variant.sources["orders"].sample.customers == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"is_return": "back"}, "columns.is_return: cannot be mapped; a return is a line whose net_amount is negative"),
+        ({"order_date": "day"}, "columns.order_date: cannot be mapped; it is the day of ordered_at"),
+        ({"unit_price": "price", "quantity": None}, "columns.unit_price: means nothing without quantity"),
+        ({"line_number": "n", "order_id": None}, "columns.line_number: means nothing without order_id"),
+        ({"ordered_at": {"column": "day", "format": "%q"}}, "ordered_at: format '%q': %q is not a part of a date"),
+        ({"ordered_at": {"column": "day", "timezone": "Mars"}}, "ordered_at: 'Mars' is not an IANA time zone"),
+        (
+            {"net_amount": {"column": "sku", "lookup": {"source": "orders", "key": "sku", "value": "amount"}}},
+            "columns.net_amount: cannot be looked up",
+        ),
+    ],
+)
+def test_a_mapping_that_would_be_ignored_or_break_later_is_refused(project, columns, message):
+    content = shop()
+    mapped = content["tables"]["order_lines"]["columns"] | columns
+    content["tables"]["order_lines"]["columns"] = {c: m for c, m in mapped.items() if m is not None}
+    project.study(**content)
+    with pytest.raises(StudyError) as caught:
+        studies.load("shop")
+    assert message in str(caught.value)
+
+
+def test_attributes_belong_to_tables_that_take_them(project):
+    content = shop()
+    content["tables"]["order_lines"]["attributes"] = {"colour": "sku"}
+    project.study(**content)
+    with pytest.raises(StudyError, match="order_lines takes none; these do: customers, prospects, products"):
+        studies.load("shop")
+
+
+def test_a_misspelt_key_is_named_before_the_one_that_it_makes_missing(project):
+    content = shop()
+    content["tables"]["order_lines"]["colunms"] = content["tables"]["order_lines"].pop("columns")
+    project.study(**content)
+    with pytest.raises(StudyError, match="tables.order_lines.colunms is not a known key"):
+        studies.load("shop")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests import browser
 from tests.walk import CUSTOMERS, HOSTILE_CUSTOMER, HOSTILE_PRODUCT, STEPS, Company
@@ -24,11 +25,10 @@ def ran_steps(result):
     return re.findall(r"tiny · (\w+): done", result.stderr)
 
 
-def test_every_report_is_there_and_the_index_says_what_was_not_run(company):
+def test_every_report_is_there(company):
     assert {p.name for p in (company.reports / "tiny").glob("*.html")} == {f"{step}.html" for step in STEPS}
     index = (company.reports / "index.html").read_text(encoding="utf-8")
     assert "Tiny &amp; Söhne &lt;b&gt;" in index
-    assert "the study has no survey responses" in index
 
 
 def test_no_customer_is_named_in_what_is_published(company):
@@ -115,8 +115,20 @@ def test_check_study_says_what_is_there_without_running(company):
     assert checked.returncode == 0, checked.stderr
     assert "1 to set aside" in checked.stdout
     assert "unreadable_value (set_aside)" in checked.stdout
-    assert "04_satisfaction_loyalty: will not run; the study has no survey_responses" in checked.stdout
+    assert "04_satisfaction_loyalty: will run" in checked.stdout
     assert "Kunde" not in checked.stdout
+
+
+def test_what_a_study_lacks_is_not_run_and_the_index_says_why(tmp_path):
+    survey_only = Company(tmp_path)
+    path = survey_only.folder / "study.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["tables"] = {"survey_responses": content["tables"]["survey_responses"]}
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    assert ran_steps(survey_only.run("reports", "tiny")) == ["01_data_cleaning", "04_satisfaction_loyalty"]
+    index = (survey_only.reports / "index.html").read_text(encoding="utf-8")
+    assert "the study has no order lines" in index
+    assert "the study has no campaigns and no contacts" in index
 
 
 def test_unknown_notebooks_and_parameters_are_refused_before_anything_runs(company):

@@ -18,11 +18,23 @@ from analysis import paths
 HOSTILE_PRODUCT = "<script>alert(1)</script>"
 HOSTILE_CUSTOMER = "=cmd|' /C calc'!A0"
 CUSTOMERS = [HOSTILE_CUSTOMER, *(f"Kunde-{n:03d}-GmbH" for n in range(59))]
-STEPS = ("01_data_cleaning", "02_customer_valuation", "03_segmentation", "05_campaign_evaluation")
+STEPS = (
+    "01_data_cleaning",
+    "02_customer_valuation",
+    "03_segmentation",
+    "04_satisfaction_loyalty",
+    "05_campaign_evaluation",
+)
+BLOCKS = {
+    "Image": ["image1", "image2"],
+    "Quality": ["quality1", "quality2", "quality3"],
+    "Satisfaction": ["satisfaction1", "satisfaction2", "satisfaction3"],
+    "Loyalty": ["loyalty1", "loyalty2"],
+}
 
 
 class Company:
-    """A temporary project with one study, ``tiny``: sixty customers, a year of orders, one randomised campaign."""
+    """A temporary project with one study, ``tiny``: sixty customers, a year of orders, one randomised campaign, a survey."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -106,6 +118,12 @@ class Company:
         self._csv("campaigns.csv", ["id", "name", "start", "end"], [("1", HOSTILE_PRODUCT, "2024-07-01", "2024-07-28")])
         arms = [("1", customer, rng.choice(["control", "mail"])) for customer in CUSTOMERS]
         self._csv("mailings.csv", ["id", "customer", "arm"], arms)
+        answers = []
+        for customer in CUSTOMERS:
+            mood = rng.gauss(6.5, 1.5)
+            row = [min(10, max(1, round(mood + rng.gauss(0, 1)))) for block in BLOCKS.values() for _ in block]
+            answers.append((customer, *row))
+        self._csv("survey.csv", ["customer", *(item for block in BLOCKS.values() for item in block)], answers)
 
     def _csv(self, name: str, header: list[str], rows: list[tuple]) -> None:
         with (self.raw / name).open("w", encoding="utf-8", newline="") as file:
@@ -119,7 +137,14 @@ def study() -> dict:
         "timezone": "Europe/Berlin",
         "clock": {"observed_from": "2024-01-01", "observed_to": "2024-12-31"},
         "money": {"margin": {"value": 0.3, "low": 0.25, "high": 0.35}, "discount_rate": 0.1, "contact_cost": 0.5},
-        "sources": {name: {"file": f"{name}.csv"} for name in ("orders", "products", "campaigns", "mailings")},
+        "sources": {
+            name: {"file": f"{name}.csv"} for name in ("orders", "products", "campaigns", "mailings", "survey")
+        },
+        "survey": {
+            "scale": [1, 10],
+            "blocks": BLOCKS,
+            "labels": {item: f"{HOSTILE_PRODUCT} {item}" for block in BLOCKS.values() for item in block},
+        },
         "tables": {
             "order_lines": {
                 "source": "orders",
@@ -146,6 +171,11 @@ def study() -> dict:
                     "ends_on": "end",
                     "design": {"constant": "randomised"},
                 },
+            },
+            "survey_responses": {
+                "source": "survey",
+                "columns": {"response_id": {"row_number": True}, "customer_id": "customer"}
+                | {item: item for block in BLOCKS.values() for item in block},
             },
             "contacts": {
                 "source": "mailings",

@@ -16,6 +16,7 @@ from analysis.keys import notebook_path
 from analysis.step import INPUTS_VARIABLE, STAGING_VARIABLE
 
 KERNEL = "python3"
+QUIET = ["--IPKernelApp.log_level=ERROR"]  # that kernels talk over unencrypted TCP on this machine
 Progress = Callable[[int, int], None]
 
 
@@ -41,7 +42,7 @@ def execute(
     """
     staging = store.stage(study, step)
     output = staging / "notebook.ipynb"
-    environment = {STAGING_VARIABLE: str(staging), INPUTS_VARIABLE: json.dumps(inputs)} | _one_thread()
+    environment = {STAGING_VARIABLE: str(staging), INPUTS_VARIABLE: json.dumps(inputs)} | _surroundings()
     saved = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
@@ -94,7 +95,7 @@ def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress:
             kernel_name=KERNEL,
             cwd=paths.NOTEBOOKS,
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            extra_arguments=QUIET,
         )
     except papermill.PapermillExecutionError as error:
         cell = _failed_cell(output)
@@ -104,9 +105,16 @@ def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress:
     return None
 
 
-def _one_thread() -> dict[str, str]:
-    """One BLAS thread a kernel: results do not depend on the number of cores, and studies run side by side."""
-    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+def _surroundings() -> dict[str, str]:
+    """What a kernel finds in its environment: this package, and one BLAS thread.
+
+    A kernel starts in the folder of the notebooks, where a relative ``PYTHONPATH`` means nothing. With one thread results
+    do not depend on the number of cores, and studies run side by side.
+    """
+    elsewhere = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(paths.ROOT / "src"), *([elsewhere] if elsewhere else [])])
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return threads | {"PYTHONPATH": path}
 
 
 def _first_line(text: str) -> str:
@@ -173,11 +181,11 @@ def plain_run(step: str, study: str) -> Path:
         notebook,
         kernel_name=KERNEL,
         resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        extra_arguments=QUIET,
     )
     output = paths.processed(study) / f"{step}.ipynb"
     try:
-        client.execute(env=os.environ | _one_thread())
+        client.execute(env=os.environ | _surroundings())
     except nbclient.exceptions.CellExecutionError as error:
         raise NotebookError(f"{study} · {step}: {error.ename}: {_first_line(error.evalue)}") from None
     nbformat.write(notebook, output)

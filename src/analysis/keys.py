@@ -62,7 +62,9 @@ def freshness(step: str) -> str:
 
 def data_digest(study: Study) -> str:
     """A hash of the content of every source that the study's tables are made from."""
-    return _digest({n: sources.fingerprint(study.sources[n], study.name) for n in sources.needed(study, study.tables)})
+    prints = {n: sources.fingerprint(study.sources[n], study.name) for n in sources.needed(study, study.tables)}
+    # Another key makes other ids of the same rows.
+    return _digest([prints, sources.key_mark()] if study.privacy.personal else prints)
 
 
 def cell_sources(step: str) -> list[tuple[str, str]]:

@@ -109,9 +109,11 @@ def _lock(study: Study, report: "Reporter"):
 
 def check_files(study: Study) -> None:
     """Refuse parameter files of unknown notebooks or with unknown or ill-typed parameters, before anything runs."""
-    for path in sorted((paths.studies() / study.name).glob("*.yaml")):
+    for path in sorted((paths.studies() / study.name).glob("*.y*ml")):
         if path.name == "study.yaml":
             continue
+        if path.suffix != ".yaml":
+            raise StudyError(f"{paths.shown(path)}: is not read; call it {path.stem}.yaml")
         if path.stem not in STEPS:
             raise StudyError(f"{paths.shown(path)}: no notebook is called {path.stem}; choose from {', '.join(STEPS)}")
         given = studies.read_yaml(path)
@@ -178,7 +180,9 @@ class Reporter:
 
 def reports(names: list[str], jobs: int) -> int:
     """Run the studies, side by side where there are several, and assemble the site from what succeeded."""
-    names = names or studies.defaults()
+    names = list(dict.fromkeys(names or studies.defaults()))
+    if not names:
+        raise StudyError("studies/default.txt names no study; add one, or say which: make reports STUDY=name")
     for name in names:
         check_files(studies.load(name))  # a typo in the last study should not cost the time of the first
     failed = []
@@ -205,7 +209,10 @@ def _in_own_process(name: str, report: Reporter) -> str | None:
     with ThreadPoolExecutor(1) as reader:
         log = reader.submit(child.stderr.read)
         for line in child.stdout:
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # something that a library printed
             if event["event"] == "failed":
                 failure = event["arguments"][0]
             else:
@@ -235,6 +242,9 @@ def check(name: str) -> int:
     for source, row_number, reasons in cleaning.examples(cleaned):
         print(f"  for example {source} row {row_number}: {reasons}")
     cleaning.assert_conserved(cleaned.ledger)
+    for row in cleaned.ledger.itertuples():
+        if row.rows_set_aside > row.rows_in / 2:
+            print(f"look again: more than half of the rows of {row.source} would be set aside from {row.table}")
     for spec in STEPS.values():
         lacking = missing(spec, study)
         print(f"{spec.name}: " + (f"will not run; the study has no {', '.join(lacking)}" if lacking else "will run"))
@@ -282,6 +292,14 @@ def notebooks() -> int:
     return 0
 
 
+def _fail(line: str) -> int:
+    if os.environ.get(EVENTS):
+        print(json.dumps({"event": "failed", "arguments": [line]}))
+    else:
+        print(line, file=sys.stderr)
+    return 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.run", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -301,11 +319,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         return {"check": check, "new": new}[given.command](given.name) if "name" in given else notebooks()
     except RapportError as error:
-        if os.environ.get(EVENTS):
-            print(json.dumps({"event": "failed", "arguments": [str(error)]}))
-        else:
-            print(error, file=sys.stderr)
-        return 1
+        return _fail(str(error))
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}; what was published before stands")
     except KeyboardInterrupt:
         print("stopped; nothing is half written, run it again to go on", file=sys.stderr)
         return 130

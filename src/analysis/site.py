@@ -26,7 +26,6 @@ from analysis.reporting.page import (
 )
 from analysis.study import MAPPED_TABLES, Study
 
-RECORD = "site.json"
 _VERSIONS = ("duckdb", "ibis-framework", "pandas", "numpy", "scipy", "statsmodels", "scikit-learn")
 _ASSUMED = {
     "margin": ("Margin, share of net sales", "share"),
@@ -38,8 +37,8 @@ _ASSUMED = {
 
 def record(study: Study, editions: dict[str, str], not_run: dict[str, list[str]], parts: dict[str, dict]) -> None:
     """Note which editions make up a study's site, what was not run for lack of which tables, and what keys are made of."""
-    content = {"editions": editions, "not_run": not_run, "parts": parts}
-    store.write_json(paths.processed(study.name) / RECORD, content)
+    content = {"study": study.model_dump(mode="json"), "editions": editions, "not_run": not_run, "parts": parts}
+    store.write_json(paths.processed(study.name) / store.RECORD, content)
 
 
 def assemble() -> Path:
@@ -56,8 +55,9 @@ def assemble() -> Path:
         wanted = {reports / "index.html"}
         shown = []
         for name in _recorded():
-            study = studies.load(name)
-            content = store.read_json(paths.processed(name) / RECORD)
+            content = store.read_json(paths.processed(name) / store.RECORD)
+            # The study as it was when it ran: a mistake in its file today does not keep the others from being published.
+            study = Study(**content["study"]) if "study" in content else studies.load(name)
             wanted |= _study_pages(study, content)
             shown.append(_on_index(study, content))
         store.write_text(reports / "index.html", render_index(IndexContext(shown)))
@@ -67,7 +67,7 @@ def assemble() -> Path:
 
 def _recorded() -> list[str]:
     """The studies with a site, the default ones first, in their order."""
-    there = [name for name in studies.names() if (paths.processed(name) / RECORD).is_file()]
+    there = [name for name in studies.names() if (paths.processed(name) / store.RECORD).is_file()]
     first = studies.defaults()
     return sorted(there, key=lambda name: (first.index(name) if name in first else len(first), name))
 

@@ -1,5 +1,6 @@
 """Where results live: ``data/processed/<study>/<step>/<key>/``, published whole by renaming one small file, ``current``."""
 
+import filecmp
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from typing import Any
 from analysis import paths
 
 CURRENT = "current"
+RECORD = "site.json"  # what makes up a study's site: written by analysis.site, respected when editions are removed
 MANIFEST = "manifest.json"
 
 
@@ -52,17 +54,20 @@ def publish(study: str, step: str, staging: Path, key: str) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         _sync(staging)
         staging.replace(target)
-    for path in sorted((target / "exports").glob("*")):
-        paths.exports(study).mkdir(parents=True, exist_ok=True)
-        copy = paths.exports(study) / f".{path.name}.partial"
-        shutil.copyfile(path, copy)
-        copy.replace(paths.exports(study) / path.name)
     point(study, step, key)
     return target
 
 
 def point(study: str, step: str, key: str) -> None:
-    """Make ``key`` the current edition."""
+    """Make ``key`` the current edition, and its lists those that other systems find."""
+    for path in sorted((edition(study, step, key) / "exports").glob("*")):
+        there = paths.exports(study) / path.name
+        if there.is_file() and filecmp.cmp(path, there, shallow=False):
+            continue
+        there.parent.mkdir(parents=True, exist_ok=True)
+        copy = there.with_name(f".{path.name}.partial")
+        shutil.copyfile(path, copy)
+        copy.replace(there)
     write_text(folder(study, step) / CURRENT, key + "\n")
 
 
@@ -73,10 +78,15 @@ def clear_staging(study: str, step: str) -> None:
 
 
 def keep(study: str, step: str, editions: int) -> None:
-    """Keep the current edition and the newest others, ``editions`` in all."""
+    """Keep the current edition and the newest others, ``editions`` in all, and the one that the site shows.
+
+    After a run that failed, the site still shows the editions of the last good one.
+    """
     there = [p for p in folder(study, step).glob("*") if p.is_dir() and (p / MANIFEST).is_file()]
+    record = paths.processed(study) / RECORD
+    shown = read_json(record)["editions"].get(step) if record.is_file() else None
     now = current(study, step)
-    old = sorted((p for p in there if p.name != now), key=lambda p: p.stat().st_mtime, reverse=True)
+    old = sorted((p for p in there if p.name not in (now, shown)), key=lambda p: p.stat().st_mtime, reverse=True)
     for path in old[editions - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
 

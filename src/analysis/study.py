@@ -8,6 +8,7 @@ import datetime
 import hashlib
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -30,6 +31,7 @@ from analysis.errors import RapportError
 from analysis.tables import CONTRACTS
 
 STUDY_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_DATE_PARTS = set("aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%")  # what may follow % in a format: DuckDB's strptime
 
 
 class StudyError(RapportError):
@@ -157,6 +159,17 @@ class Source(_Strict):
             if ending not in endings:
                 raise ValueError(f"cannot tell the format of {self.file}; add format: csv, excel or parquet")
             object.__setattr__(self, "format", endings[ending])
+        if (
+            self.delimiter is not None
+            and len(self.delimiter) != 1
+            and self.delimiter not in ("tab", "\\t", "whitespace")
+        ):
+            raise ValueError(f"delimiter {self.delimiter!r} is not one character, tab or whitespace")
+        if self.thousands is not None:
+            # Values are normalised when they are read, so the separator has to be too: a no-break space is a space.
+            object.__setattr__(self, "thousands", unicodedata.normalize("NFKC", self.thousands))
+            if len(self.thousands) != 1 or self.thousands == self.decimal:
+                raise ValueError(f"thousands {self.thousands!r} must be one character, and not the decimal sign")
         return self
 
 
@@ -205,6 +218,15 @@ class Mapping(_Strict):
             raise ValueError("give exactly one of column, constant, sum, combine, row_number")
         if self.lookup is not None and self.column is None:
             raise ValueError("lookup needs column: the raw column that is looked up")
+        if self.prefix and self.column is None:
+            raise ValueError("prefix needs column: it goes before that column's value")
+        if self.timezone is not None:
+            _known_timezone(self.timezone)
+        unknown = set(re.findall(r"%-?(.?)", self.format or "")) - _DATE_PARTS
+        if unknown:
+            raise ValueError(
+                f"format {self.format!r}: %{min(unknown)} is not a part of a date; write for example %d/%m/%Y"
+            )
         return self
 
     @property
@@ -251,6 +273,12 @@ class Survey(_Strict):
     blocks: dict[str, tuple[str, ...]]
     labels: dict[str, str] = {}
     missing_codes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _upwards(self) -> "Survey":
+        if not self.scale[0] < self.scale[1]:
+            raise ValueError(f"scale {list(self.scale)} does not go from low to high; write for example [1, 10]")
+        return self
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -329,6 +357,29 @@ class Study(_Strict):
                     )
             for column in [c for c in NEEDED.get(table, ()) if c not in mapping.columns]:
                 raise ValueError(f"tables.{table}.columns: {column} has no mapping, and {table} cannot do without it")
+            for column, why in _REFUSED.get(table, {}).items():
+                if column in mapping.columns:
+                    raise ValueError(f"tables.{table}.columns.{column}: cannot be mapped; {why}")
+            for column, other in _TOGETHER.get(table, {}).items():
+                if column in mapping.columns and other not in mapping.columns:
+                    raise ValueError(
+                        f"tables.{table}.columns.{column}: means nothing without {other}; map both or neither"
+                    )
+            for column in ("net_amount", "amount"):
+                if column in mapping.columns and mapping.columns[column].lookup:
+                    raise ValueError(
+                        f"tables.{table}.columns.{column}: cannot be looked up; money is booked as it came"
+                    )
+            if mapping.attributes and contract.extra != "text":
+                takers = ", ".join(name for name in MAPPED_TABLES if CONTRACTS[name].extra == "text")
+                raise ValueError(f"tables.{table}.attributes: {table} takes none; these do: {takers}")
+            if mapping.redemptions and "redeemed" in mapping.columns:
+                raise ValueError(f"tables.{table}: redeemed is mapped and redemptions are given; keep one of the two")
+            if table == "survey_responses" and self.survey and not set(self.survey.items) & set(mapping.columns):
+                raise ValueError(f"tables.{table}.columns: no item of survey.blocks is mapped")
+        for name, source in self.sources.items():
+            if source.sample and source.sample.among not in (None, *self.sources):
+                raise ValueError(f"sources.{name}.sample.among: {source.sample.among!r} is not under sources")
         if "survey_responses" in self.tables and self.survey is None:
             raise ValueError("survey: missing; say the answer scale and which items measure which construct")
         if "order_lines" in self.tables and self.clock is None:
@@ -368,12 +419,23 @@ NEEDED = {
 }
 
 
+_REFUSED = {
+    "order_lines": {
+        "order_date": "it is the day of ordered_at in the study's time zone",
+        "is_return": "a return is a line whose net_amount is negative; negate it in the file or the query",
+    }
+}
+_TOGETHER = {"order_lines": {"unit_price": "quantity", "line_number": "order_id"}}
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML that refuses a key written twice, where plain YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be one word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} is there twice", key.start_mark
@@ -409,8 +471,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def one_line(error: ValidationError, path: Path) -> str:
     """The first mistake that pydantic found, as one line, with a count of the others."""
-    first, *others = error.errors()
-    place = ".".join(str(part) for part in first["loc"]) or "top level"
+    # A misspelt key is also a missing one; the misspelling is what its owner has to see.
+    first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         message = "is not a known key; check its spelling"
     elif first["type"] == "missing":
@@ -420,7 +483,7 @@ def one_line(error: ValidationError, path: Path) -> str:
         if first["type"] != "value_error" and not isinstance(first["input"], dict):
             message += f"; found {str(first['input'])[:60]!r}"
     more = f" (and {len(others)} more)" if others else ""
-    separator = " " if message.startswith("is ") else ": "
+    separator = "" if not place else " " if message.startswith("is ") else ": "
     return f"{paths.shown(path)}: {place}{separator}{message}{more}"
 
 
@@ -454,6 +517,11 @@ def load(name: str) -> Study:
         # A study may be a variant of another: what it says replaces what the other says, key by key.
         base = read_yaml(paths.studies() / str(content.pop("like")) / "study.yaml")
         content = _merge(base, content)
+    strange = [key for key in content if not isinstance(key, str)]
+    if strange:
+        raise StudyError(f"{paths.shown(path)}: {strange[0]!r} is not a known key; check its spelling")
+    if "name" in content:
+        raise StudyError(f"{paths.shown(path)}: name is not set here; the folder's name says it")
     try:
         return Study(name=name, **content)
     except ValidationError as error:

@@ -59,7 +59,7 @@ def all_facts(case, contact=CONTACT, margin=MARGIN):
         "split": room.split_facts(case.spans, case.sizes, {"mail": 0.5, "control": 0.5}),
         "balance_note": room.balance_facts(room.balance_table(case.effects, design), case.pooled, case.words),
         "overlap": room.overlap_facts(case.panel, 10),
-        "incremental_sales": effect | {"because": effect["reason"]},
+        "incremental_sales": room.answer_facts(effect, case.words),
         "naive_note": effect,
         "campaigns_with_effect": room.count_facts(room.effects_table(case.effects, case.settings), 0.95),
         "purchase_days": effect,
@@ -94,6 +94,26 @@ def test_the_answer_says_what_the_evidence_allows(case):
     )
     wanted = {"random": "this is what they caused", "chosen": "not proof", "too_small": "cannot tell"}[case.name]
     assert wanted in said
+
+
+@pytest.mark.parametrize(("design", "unit"), [("observational", "text"), ("randomised", "money")])
+def test_no_number_heads_the_page_where_the_comparison_is_in_doubt(case, design, unit):
+    effect = room.effect_facts(case.pooled, 0.95, case.words)
+    if effect["value"] is None:
+        assert room.answer_facts(effect, case.words)["value"] is None
+        return
+    doubted = effect | {"design": design, "verdict": "cannot_tell", "why": ["holds_zero"]}
+    answer = room.answer_facts(doubted, case.words)
+    assert answer["unit"] == unit and answer["estimate"] == effect["value"]
+    assert (answer["value"] == effect["value"]) == (unit == "money")
+    assert (answer["low"] is None) == (unit == "text") and (unit == "money" or answer["reason"])
+    sentences = Sentences("05_campaign_evaluation", Formatter("en", "USD"))
+    for key, given in {"incremental_sales": answer, "best_comparison": doubted}.items():
+        said = sentences.render(key, customer="client", customers="clients", **given)
+        assert "None" not in said and "–" not in said, said
+    assert "cannot tell" in sentences.render("incremental_sales", customer="client", customers="clients", **answer)
+    broken = room.answer_facts(doubted | {"why": ["split_fails"]}, case.words)
+    assert broken["unit"] == "text"
 
 
 def test_figures_are_drawn_and_say_their_finding(case):

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import cleaning
+import analysis
+from analysis import cleaning, engine
 from analysis.cleaning import ConservationError
-from analysis.cleaning.parse import number
+from analysis.cleaning.parse import day, number
 from analysis.errors import RapportError
-from analysis.study import Source
+from analysis.study import Mapping, Source
 from analysis.tables import CONTRACTS
 from tests.conftest import ORDERS, shop
 
@@ -294,3 +295,139 @@ def test_campaigns_without_an_end_keep_their_contract(project):
         project.raw("shop", f"{name}.csv", text)
     for name, table in project.clean().tables.items():
         CONTRACTS[name].validate(CONTRACTS[name].conform(table))
+
+
+def written(project, rows, columns, header="customer,day,amount", **changes):
+    """The order lines of a study with its own columns, checked against their contract."""
+    content = shop() | changes
+    mapped = {"customer_id": "customer", "ordered_at": "day", "net_amount": "amount"} | columns
+    content["tables"] = {"order_lines": {"source": "orders", "columns": mapped}}
+    project.study(**content)
+    project.raw("shop", "orders.csv", "\n".join([header, *rows]) + "\n")
+    step = analysis.open_step("01_data_cleaning", study="shop")
+    cleaned = cleaning.clean(step.study, step.connection)
+    step.write("order_lines", cleaned.tables["order_lines"])
+    cleaning.assert_conserved(cleaned.ledger, step.written)
+    return step.lazy("order_lines").to_pandas(), cleaned
+
+
+def test_amounts_rounded_to_the_cent_keep_the_contract(project):
+    weighed = ["c1,2024-05-01,0.453,3.99,1.81", "c2,2024-05-01,3,3.333,10.00"]
+    columns = {"quantity": "kilos", "unit_price": "price"}
+    kept, _ = written(project, weighed, columns, header="customer,day,kilos,price,amount")
+    assert len(kept) == 2
+
+
+def test_the_largest_amounts_and_line_numbers_from_zero_keep_the_contract(project):
+    large = ["c1,2024-05-01,o,0,99999999999999.99", "c1,2024-05-01,o,1,0.01"]
+    columns = {"order_id": "order", "line_number": "line"}
+    kept, _ = written(project, large, columns, header="customer,day,order,line,amount")
+    assert list(kept.line_number) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "instant"),
+    [
+        ("01/05/2024 23:30 -0800", "%d/%m/%Y %H:%M %z", "2024-05-02 07:30"),
+        ("01/05/2024 23:30", "%d/%m/%Y %H:%M", "2024-05-01 21:30"),
+        ("2024-05-01T23:30:00-08:00", None, "2024-05-02 07:30"),
+    ],
+)
+def test_an_offset_is_taken_at_its_word_with_and_without_a_format(project, text, pattern, instant):
+    columns = {"ordered_at": {"column": "day", "format": pattern} if pattern else "day"}
+    kept, _ = written(project, [f"c1,{text},5"], columns)
+    assert str(kept.ordered_at[0])[:16] == instant
+
+
+def test_words_are_no_dates(project):
+    rows = ["c1,infinity,5", "c1,epoch,6", "c1,-infinity,7", "c1,2024-05-05,8"]
+    kept, cleaned = written(project, rows, {}, rules={"outside_period": "keep"})
+    assert len(kept) == 1
+    assert cleaned.reasons.reason.tolist() == ["unreadable_value"]
+
+
+def test_a_day_with_an_offset_is_the_day_of_the_time_zone():
+    connection = engine.connect()
+    times = ibis.memtable({"at": ["2024-07-01T23:30:00-08:00", "2024-07-01 23:30:00", "2024-07-01"]})
+    days = day(times["at"], Mapping(column="at"), "America/Los_Angeles")
+    found = connection.to_pyarrow(times.select(days=days))["days"].to_pylist()
+    assert [str(d) for d in found] == ["2024-07-02", "2024-07-01", "2024-07-01"]
+
+
+def test_money_may_be_a_constant_and_a_cost_may_be_looked_up(project):
+    project.raw("shop", "prices.csv", "sku,cost\np1,2.5\np2,dear\n")
+    columns = {
+        "net_amount": {"constant": "9.99"},
+        "cost": {"column": "sku", "lookup": {"source": "prices", "key": "sku", "value": "cost"}},
+    }
+    sources = {"orders": {"file": "orders.csv"}, "prices": {"file": "prices.csv"}}
+    rows = ["c1,2024-05-01,p1", "c2,2024-05-01,p2", "c2,2024-05-02,p3"]
+    kept, cleaned = written(project, rows, columns, header="customer,day,sku", sources=sources)
+    assert sorted(kept.net_amount.astype(float)) == [9.99] * 3
+    assert kept.cost.dropna().astype(float).tolist() == [2.5]
+    assert cleaned.reasons.reason.tolist() == ["unreadable_optional"]
+    assert float(cleaned.ledger.amount_in[0]) == 29.97
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["c1,2019-05-01,5"], "clock: no row of orders lies between .* they are dated 2019-05-01 to 2019-05-01"),
+        (["c1,2024-05-01,5,6,7"], "every row has more or fewer fields than the header"),
+        (
+            ["c1,2024-05-01,€ 5"],
+            "no row of orders has a readable amount; values look like '€ 9'; say decimal: or thous",
+        ),
+        (["c1,2024-05-01,x", "c1,x,5"], "no row of orders can be kept; in 2 of 2 rows: A value that the row cannot"),
+    ],
+)
+def test_data_of_which_nothing_can_be_kept_is_an_error_with_a_cure(project, rows, message):
+    with pytest.raises(RapportError, match=message):
+        written(project, rows, {})
+
+
+def test_a_file_without_a_header_does_not_tell_its_first_customer(project):
+    project.study()
+    project.raw("shop", "orders.csv", "A1,anna@example.org,2024-01-05,p1,1,5\n" * 2)
+    with pytest.raises(RapportError, match="its first line looks like data") as caught:
+        project.clean()
+    assert "anna" not in str(caught.value)
+
+
+@pytest.mark.parametrize("attribute", ["reasons", "row_number", "Region", "duplicate_key", "customer_id"])
+def test_an_attribute_may_not_take_the_name_of_another_column(project, attribute):
+    content = shop()
+    content["sources"]["people"] = {"file": "people.csv"}
+    people = {"source": "people", "columns": {"customer_id": "id"}, "attributes": {attribute: "age"}}
+    project.study(**content | {"tables": content["tables"] | {"customers": people}})
+    project.raw("shop", "people.csv", "id,age\nc1,30\n")
+    with pytest.raises(RapportError, match=f"{attribute!r} is the name of another column"):
+        project.clean()
+
+
+def test_a_negative_optional_value_is_left_blank_and_counted(project):
+    content = shop()
+    content["sources"]["campaigns"] = {"file": "campaigns.csv"}
+    columns = {
+        "campaign_id": "id",
+        "starts_on": "start",
+        "cost_per_contact": "cost",
+        "design": {"constant": "randomised"},
+    }
+    campaigns = {"source": "campaigns", "columns": columns}
+    project.study(**content | {"tables": content["tables"] | {"campaigns": campaigns}})
+    project.raw("shop", "campaigns.csv", "id,start,cost\n1,2024-07-01,-3\n2,2024-07-01,3\n")
+    cleaned = project.clean()
+    assert cleaned.tables["campaigns"].order_by("campaign_id").to_pandas().cost_per_contact.isna().tolist() == [
+        True,
+        False,
+    ]
+    assert cleaned.reasons.reason.tolist() == ["below_zero"]
+
+
+def test_a_sample_of_a_column_that_is_not_there_is_named(project):
+    project.study(sources={"orders": {"file": "orders.csv", "sample": {"column": "cust", "customers": 1}}})
+    with pytest.raises(
+        RapportError, match="sources.orders.sample.column: .* no column 'cust'; did you mean 'customer'"
+    ):
+        project.clean()

@@ -5,6 +5,7 @@ import datetime
 from analysis import cleaning
 from analysis import study as studies
 from analysis.reporting.numbers import Formatter
+from tests.conftest import shop
 
 
 def test_days_gaps_and_early_buyers(project):
@@ -41,3 +42,12 @@ def test_what_is_lacking_and_assumed_is_said(project):
     assert "satisfaction survey" in said
     assert "purchases" not in said
     assert cleaning.assumptions(study, Formatter("en", "EUR")) == "margin 30.0%; discount rate 10.0%"
+
+
+def test_only_a_declared_time_zone_is_a_conversion(project):
+    project.study()
+    assert cleaning.converted_from(studies.load("shop")) is None
+    content = shop()
+    content["tables"]["order_lines"]["columns"]["ordered_at"] = {"column": "day", "timezone": "UTC"}
+    project.study(**content)
+    assert cleaning.converted_from(studies.load("shop")) == "UTC"

@@ -192,3 +192,8 @@ def test_a_note_is_not_said_twice(fmt):
     assert display.finding_note(finding, fmt) == ""
     assert display.finding_note(demo.ANSWER, fmt) == "Likely range: from 49.8% to 52.6%"
     assert display.finding_note(demo.ANSWER | {"low": None, "high": None}, fmt) == ""
+
+
+def test_a_minus_is_not_left_behind_at_the_end_of_a_line():
+    shown = body_of(nb.new_markdown_cell("From −$18.31 to −4.61.")).get_text()
+    assert "−\u2060$18.31 to −4.61" in shown

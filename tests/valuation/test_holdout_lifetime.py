@@ -314,8 +314,8 @@ def test_figures_say_their_finding(value, holdout, base):
     drawn = {
         "bring": figures.concentration_curve(found, FMT),
         "with recency": figures.rfm_heat_map(rfm_grid(scored, 10), FMT),
-        "foresaw": figures.holdout_by_frequency(holdout, FMT),
-        "will bring": figures.value_by_group(value_groups(value), FMT, 52),
+        "came closest": figures.holdout_by_frequency(holdout, FMT),
+        "should bring": figures.value_by_group(value_groups(value), FMT, 52),
     }
     for words, figure in drawn.items():
         axis = figure.axes[0]

@@ -26,6 +26,7 @@ from analysis.campaigns.evaluation import (
     pooled_effect,
 )
 from analysis.campaigns.facts import (
+    answer_facts,
     anything,
     assumed_range,
     balance_facts,
@@ -75,6 +76,7 @@ __all__ = [
     "Settings",
     "Words",
     "adjust_p_values",
+    "answer_facts",
     "anything",
     "arm_sizes",
     "assumed_range",

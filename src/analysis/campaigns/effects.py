@@ -236,7 +236,7 @@ class CUPED:
     ----------
     outcome, treated : shape (n,). before : shape (n,) or (n, k), the same measure before the campaign.
 
-    Source: Deng, Xu, Kohavi & Walker (2013), WSDM, equations 2–4: ŷ = y − θ(x − x̄), θ = cov(y, x) / var(x).
+    Source: Deng, Xu, Kohavi & Walker (2013), WSDM: ŷ = y − θ(x − x̄), θ = cov(y, x) / var(x).
     """
 
     outcome: ArrayLike
@@ -420,7 +420,7 @@ class DoublyRobustATT:
     normalise : weights sum to one (Hájek) or to the number treated in expectation (Horvitz–Thompson).
 
     Source: Robins, Rotnitzky & Zhao (1994), JASA 89:846; for the treated: Sant'Anna & Zhao (2020), J. Econometrics
-    219:101, equation 2.6 without the difference. With ``nuisance=True`` the standard error allows for both fitted
+    219:101, without the difference over time. With ``nuisance=True`` the standard error allows for both fitted
     models (stacked estimating equations), so it holds when one of them is wrong.
     """
 

@@ -178,7 +178,7 @@ def effect_facts(pooled: Pooled, confidence: float, words: Words) -> dict[str, o
     """The pooled effect with its interval, or the reason why there is none, and what the verdict rests on."""
     if pooled.effect is None:
         empty = dict.fromkeys(
-            ("low", "high", "placebo", "left", "left_low", "left_high", "naive", "relative", "design")
+            ("low", "high", "placebo", "left", "left_low", "left_high", "naive", "against", "relative", "design")
         )
         return empty | {
             "value": None,
@@ -203,11 +203,35 @@ def effect_facts(pooled: Pooled, confidence: float, words: Words) -> dict[str, o
         "left_low": left_low,
         "left_high": left_high,
         "naive": pooled.by_method["naive"].effect,
+        "against": _against(pooled, confidence, words),
         "relative": pooled.effect.relative(),
         "contacts": pooled.contacts,
         "campaigns": pooled.campaigns,
         "design": pooled.design,
     }
+
+
+def _against(pooled: Pooled, confidence: float, words: Words) -> dict[str, object] | None:
+    """The first other method (the naive one apart) whose interval lies wholly on the other side of zero, if any does."""
+    for method, found in pooled.by_method.items():
+        low, high = found.interval(confidence)
+        if method != "naive" and (low > 0 > pooled.effect.effect or high < 0 < pooled.effect.effect):
+            return {"name": words.name("row", method), "value": found.effect, "low": low, "high": high}
+    return None
+
+
+def answer_facts(effect: Mapping[str, object], words: Words) -> dict[str, object]:
+    """What heads the page, from :func:`effect_facts`: the effect where it can be claimed, or where the arms are random
+    and only chance is in doubt; else words, so that no number suggests what is not known.
+    """
+    facts = dict(effect) | {
+        f"estimate{end}": effect[k] for end, k in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+    sound = effect["design"] == "randomised" and "split_fails" not in effect["why"]
+    if effect["value"] is None or effect["verdict"] != "cannot_tell" or sound:
+        return facts | {"unit": "money", "because": effect["reason"]}
+    unknown = {"value": words("answer_unknown"), "low": None, "high": None, "unit": "text"}
+    return facts | unknown | {"reason": words("reason_checks"), "because": None}
 
 
 def placebo_facts(pooled: Pooled, confidence: float, words: Words) -> dict[str, object]:

@@ -74,9 +74,10 @@ def funnel_bars(facts: dict[str, object], words: Words) -> Figure:
 def credibility(table: pd.DataFrame, words: Words, title_facts: dict[str, object]) -> Figure:
     """The pooled effect by several methods, the placebo, and what is left; the naive one would dwarf them."""
     shown = table[table["row"] != "naive"]
-    colours = [
-        PLACEBO if row == "placebo" else theme.INK if row == "beyond_placebo" else EFFECT for row in shown["row"]
-    ]
+    # The method that was chosen is the one whose estimate the title speaks of.
+    main = np.isclose(shown["estimate"], title_facts.get("estimate", title_facts["value"]))
+    special = {"placebo": PLACEBO, "beyond_placebo": theme.INK}
+    colours = [special.get(row, EFFECT if chosen else OTHER) for row, chosen in zip(shown["row"], main, strict=True)]
     fig, ax = theme.new_figure(WIDTH, 1.9 + 0.55 * len(shown), grid="x")
     y = _rows(ax, words.names("row", shown["row"]))
     ax.axvline(0, color=theme.QUIET, linewidth=1)

@@ -9,7 +9,7 @@ from scipy import stats
 def partial_r2(t: float, dof: float) -> float:
     """Share of the outcome's remaining variance that the treatment explains.
 
-    Source: Cinelli & Hazlett (2020), JRSS B 82:39, equation 16: t² / (t² + dof).
+    Source: Cinelli & Hazlett (2020), JRSS B 82:39: t² / (t² + dof).
     """
     return t**2 / (t**2 + dof)
 

@@ -4,6 +4,7 @@ Everything is an Ibis expression over text Parquet; no row is ever pulled into t
 """
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
@@ -33,7 +34,9 @@ ORDER = (
     "contacts",
 )
 _AMOUNT = {"order_lines": "net_amount", "marketing_costs": "amount"}
+_MAIN = ("order_lines", "survey_responses")  # with none of their rows there is nothing to report
 _ZERO = Decimal(0)
+_RESERVED = {"row_number", "reasons", "malformed_row", "lookup_key", "lookup_value", "customer_id_right", *REASONS}
 
 
 class ConservationError(RapportError):
@@ -135,7 +138,25 @@ class _Cleaner:
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def _check_columns(self) -> None:
+        for name in self.raw:
+            sample = self.study.sources[name].sample
+            if sample:
+                among = sample.among or name
+                check_column(
+                    self.study.name, f"sources.{name}.sample.column", name, sample.column, self.raw[name].columns
+                )
+                column = sample.among_column or sample.column
+                place = f"sources.{name}.sample.among_column"
+                check_column(self.study.name, place, among, column, self.raw[among].columns)
         for table, mapping in self.study.tables.items():
+            taken = _RESERVED | set(CONTRACTS[table].columns)
+            for attribute in mapping.attributes:
+                if attribute.lower() in taken or attribute.endswith("__bad"):
+                    raise RapportError(
+                        f"studies/{self.study.name}/study.yaml: tables.{table}.attributes: {attribute!r} is the name of "
+                        "another column (upper and lower case count as one); call it something else"
+                    )
+                taken.add(attribute.lower())
             places = [(f"columns.{c}", mapping.source, m) for c, m in mapping.columns.items()]
             places += [(f"attributes.{c}", mapping.source, m) for c, m in mapping.attributes.items()]
             if mapping.redemptions:
@@ -203,6 +224,9 @@ class _Cleaner:
         columns: dict[str, ibis.Value] = {"row_number": raw.row_number, "malformed_row": raw.malformed.notnull()}
         for name, m in mapping.columns.items():
             dtype = self._column(table, name).dtype
+            if m.lookup:
+                columns[name] = self._text(raw, m)
+                continue
             if m.sum:
                 parts = [parse.number(parse.text(raw[c]), source) for c in m.sum]
                 given = reduce(lambda a, b: a | b, [parse.text(raw[c]).notnull() for c in m.sum])
@@ -228,7 +252,10 @@ class _Cleaner:
                     lookup_value=parse.text(other[m.lookup.value]).min()
                 )
                 rows = rows.left_join(pairs, rows[name] == pairs.lookup_key)
-                rows = rows.mutate(**{name: rows.lookup_value}).drop("lookup_key", "lookup_value")
+                found, there = rows.lookup_value, self.study.sources[m.lookup.source]
+                value = parse.typed(found, self._column(table, name).dtype, m, there, self.study.timezone)
+                rows = rows.mutate(**{name: value, f"{name}__bad": found.notnull() & value.isnull()})
+                rows = rows.drop("lookup_key", "lookup_value")
         return rows
 
     def _column(self, table: str, name: str) -> Column:
@@ -249,6 +276,9 @@ class _Cleaner:
         }
         if optional:
             found["unreadable_optional"] = _any(rows[f"{c}__bad"] for c in optional)
+        positive = self._positive(table, rows)
+        if positive:
+            found["below_zero"] = _any(rows[c] < 0 for c in positive)
         worded = [c for c in mapped if contract.columns[c].values]
         if worded:
             found["unknown_word"] = _any(rows[c].notnull() & rows[c].notin(contract.columns[c].values) for c in worded)
@@ -256,6 +286,13 @@ class _Cleaner:
         if special:
             found |= special(rows, set(mapping.columns))
         return {code: condition.fill_null(False) for code, condition in found.items()}
+
+    def _positive(self, table: str, rows: ibis.Table) -> list[str]:
+        """Optional columns that may not be negative; prices, costs and discounts of lines have reasons of their own."""
+        columns = CONTRACTS[table].columns
+        return [c for c in rows.columns if c in columns and columns[c].low == 0 and not columns[c].required] * (
+            table != "order_lines"
+        )
 
     def _order_lines_conditions(self, rows: ibis.Table, mapped: set[str]) -> dict[str, ibis.ir.BooleanValue]:
         found = {}
@@ -312,6 +349,8 @@ class _Cleaner:
             changes["quantity"] = ibis.ifelse(rows.return_quantity, -rows.quantity, rows.quantity)
         if "discount_sign" in rows.columns:
             changes["discount"] = rows.discount.abs().fill_null(parse.money("0"))
+        if "below_zero" in rows.columns:
+            changes |= {c: ibis.ifelse(rows[c] < 0, None, rows[c]) for c in self._positive(table, rows)}
         if "outside_scale" in rows.columns:
             low, high = self.study.survey.scale
             for item in [i for i in self.study.survey.items if i in rows.columns]:
@@ -334,11 +373,21 @@ class _Cleaner:
         return rows.mutate(duplicate_row=sound & rows.row_number.isin(repeats.row_number))
 
     def _enough(self, table: str, rows: ibis.Table, raw: ibis.Table) -> None:
-        """Stop where a required column cannot be read in any row: then the mapping is wrong, not the rows."""
+        """Stop where no row fits the header, the period or a required column: then the study is wrong, not the rows."""
         mapping = self.study.tables[table]
         required = [c for c in NEEDED.get(table, ()) if f"{c}__bad" in rows.columns and mapping.columns[c].column]
-        counts = rows.aggregate(n=rows.count(), **{c: rows[c].notnull().sum() for c in required})
+        counts = rows.aggregate(
+            n=rows.count(),
+            kept=(rows.reasons == "").sum(),
+            malformed_row=rows.malformed_row.sum(),
+            **{c: rows[c].notnull().sum() for c in required},
+        )
         counts = counts.to_pyarrow().to_pylist()[0]
+        if counts["n"] and counts["malformed_row"] == counts["n"]:
+            raise RapportError(
+                f"studies/{self.study.name}/study.yaml: sources.{mapping.source}: every row has more or fewer fields than the "
+                "header; correct delimiter: or names:, or export the file again"
+            )
         for column in required:
             if counts["n"] and not counts[column]:
                 m = mapping.columns[column]
@@ -346,11 +395,35 @@ class _Cleaner:
                 shape = example.re_replace(r"\d", "9").re_replace(r"\p{L}", "a")
                 values = raw.filter(example.notnull()).select(shape=shape).limit(1).to_pyarrow()["shape"].to_pylist()
                 looks = f"values look like {values[0]!r}" if values else "every value is blank"
-                cure = "add format: or decimal: to the study" if values else "map another column"
+                cure = "add format: to the mapping, for example {column: …, format: '%d/%m/%Y'}"
+                if CONTRACTS[table].columns[column].dtype.is_decimal():
+                    cure = "say decimal: or thousands: in the source; amounts have at most 14 digits before the point"
+                cure = cure if values else "map another column"
                 raise RapportError(
                     f"studies/{self.study.name}/study.yaml: tables.{table}.columns.{column}: no row of {mapping.source} "
                     f"has a readable {m.column}; {looks}; {cure}"
                 )
+        if "outside_period" in rows.columns:
+            date = self._local_date(rows)
+            dates = rows.filter(date.notnull()).aggregate(
+                first=date.min(), last=date.max(), n=_.count(), outside=_.outside_period.sum()
+            )
+            seen = dates.to_pyarrow().to_pylist()[0]
+            if seen["n"] and seen["outside"] == seen["n"]:
+                clock = self.study.clock
+                raise RapportError(
+                    f"studies/{self.study.name}/study.yaml: clock: no row of {mapping.source} lies between observed_from "
+                    f"{clock.observed_from} and observed_to {clock.observed_to}; they are dated {seen['first']} to "
+                    f"{seen['last']}; correct the clock"
+                )
+        if table in _MAIN and not counts["kept"]:
+            worst = rows.group_by("reasons").aggregate(n=_.count()).order_by(ibis.desc("n"), "reasons").limit(1)
+            [worst] = worst.to_pyarrow().to_pylist()
+            why = " ".join(REASONS[code].sentence for code in worst["reasons"].split())
+            raise RapportError(
+                f"studies/{self.study.name}/study.yaml: tables.{table}: no row of {mapping.source} can be kept; in "
+                f"{worst['n']:,} of {counts['n']:,} rows: {why} Correct the mapping, or the file"
+            )
 
     def _canonical(self, table: str, kept: ibis.Table) -> ibis.Table:
         mapping = self.study.tables[table]
@@ -482,7 +555,10 @@ class _Cleaner:
     def _amount(self, table: str, raw: ibis.Table, column: str) -> Decimal:
         mapping = self.study.tables[table]
         source, m = self.study.sources[mapping.source], mapping.columns[column]
-        parts = [parse.number(parse.text(raw[c]), source).fill_null(parse.money("0")) for c in m.raw_columns]
+        if m.constant is not None:
+            raw = raw.mutate(constant_amount=ibis.literal(m.constant))
+        names = m.raw_columns or ("constant_amount",)
+        parts = [parse.number(parse.text(raw[c]), source).fill_null(parse.money("0")) for c in names]
         return reduce(lambda a, b: a + b, parts).sum().to_pyarrow().as_py() or _ZERO
 
     def _enter(
@@ -550,7 +626,13 @@ def check_column(study: str, place: str, source: str, column: str, there: tuple[
         column.lower(), [t.lower() for t in there], n=1
     )
     hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(there)}"
+    if any(_DATUM.search(name) for name in there):
+        # These are somebody's data, and an error line is no place for them.
+        hint = "its first line looks like data, not like names of columns; give names: in the source"
     raise RapportError(f"studies/{study}/study.yaml: {place}: source {source} has no column {column!r}; {hint}")
+
+
+_DATUM = re.compile(r"@|^[\d\s.,:/+-]+$")
 
 
 def _any(conditions) -> ibis.ir.BooleanValue | Deferred:

@@ -44,16 +44,31 @@ def moment(column: StringColumn, mapping: Mapping, zone: str) -> Column:
     """An instant. A time that carries its offset is taken at its word; any other is wall-clock time in ``mapping.timezone``,
     or else in ``zone``."""
     if mapping.format:
-        return engine.instant(mapping.timezone or zone, engine.parse_timestamp(column, mapping.format))
+        parsed = engine.parse_timestamp(column, mapping.format)
+        # A format with a zone gives an instant already, on a clock that is UTC.
+        return engine.instant("UTC" if _has_zone(mapping) else mapping.timezone or zone, parsed.cast("timestamp"))
+    column = _dated(column)
     local = engine.instant(mapping.timezone or zone, column.try_cast("timestamp"))
     return ibis.ifelse(column.re_search(_OFFSET), column.try_cast(engine.INSTANT), local)
 
 
-def day(column: StringColumn, mapping: Mapping) -> Column:
-    """A calendar day; a time of day behind it is dropped."""
-    if mapping.format:
+def day(column: StringColumn, mapping: Mapping, zone: str) -> Column:
+    """A calendar day; a time of day behind it is dropped, unless it carries its offset: then it is the day in ``zone``."""
+    if mapping.format and not _has_zone(mapping):
         return engine.parse_timestamp(column, mapping.format).date()
-    return column.try_cast("timestamp").date()
+    abroad = engine.local_time(zone, moment(column, mapping, zone)).date()
+    if mapping.format:
+        return abroad
+    return ibis.ifelse(column.re_search(_OFFSET), abroad, _dated(column).try_cast("timestamp").date())
+
+
+def _dated(column: StringColumn) -> StringColumn:
+    """Only what starts with a digit: the database would also take the words infinity and epoch for times."""
+    return ibis.ifelse(column.re_search("^[0-9]"), column, None)
+
+
+def _has_zone(mapping: Mapping) -> bool:
+    return "%z" in mapping.format or "%Z" in mapping.format
 
 
 def flag(column: StringColumn) -> Column:
@@ -81,5 +96,5 @@ def typed(column: StringColumn, dtype: dt.DataType, mapping: Mapping, source: So
     if dtype.is_timestamp():
         return moment(column, mapping, zone)
     if dtype.is_date():
-        return day(column, mapping)
+        return day(column, mapping, zone)
     return flag(column)

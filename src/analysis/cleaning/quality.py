@@ -102,6 +102,12 @@ def observation_checks(lines: ibis.Table, observed_from: datetime.date) -> dict[
     }
 
 
+def converted_from(study: Study) -> str | None:
+    """The time zone that the times of orders came in, where it is declared and is not the study's own."""
+    declared = study.tables["order_lines"].columns["ordered_at"].timezone
+    return declared if declared and declared != study.timezone else None
+
+
 def silent_days(profile: pd.DataFrame, fmt: Formatter) -> dict[str, object]:
     """The facts about days without a sale that a sentence needs: ``first, last, total, silent, days``."""
     silent = profile[profile.lines == 0].order_date

@@ -41,6 +41,7 @@ REASONS = {
         ),
         Reason("discount_sign", "repair", "A discount was written as a negative number; its sign was dropped."),
         Reason("unreadable_optional", "warn", "A value that the row can do without is unreadable; it was left blank."),
+        Reason("below_zero", "warn", "A value that the row can do without is negative; it was left blank."),
         Reason("outside_scale", "warn", "An answer lies outside the scale; it was left blank."),
         Reason("quantity_zero", "warn", "A line has money but quantity 0; it has no unit price."),
         Reason("unknown_product", "warn", "The product is not in the product table."),

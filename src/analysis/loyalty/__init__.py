@@ -18,6 +18,7 @@ from .facts import (
     stated,
     strongest_driver,
     ten_points,
+    too_close,
     verdict_facts,
 )
 from .measurement import (
@@ -99,6 +100,7 @@ __all__ = [
     "strongest_driver",
     "survey_weights",
     "ten_points",
+    "too_close",
     "usable_constructs",
     "verdict_facts",
 ]

@@ -42,7 +42,7 @@ def loyalty_drivers(
     measured, target_measured : whether the measurement of either end passes; if not, read the effect with caution
 
     Effects are associations in one survey: what an intervention would do is for a later wave to show.
-    Source: Hair et al. (2021), PLS-SEM Using R; Ringle & Sarstedt (2016), Ind. Manag. Data Syst. 116, eq. 1.
+    Source: Hair et al. (2021), PLS-SEM Using R; Ringle & Sarstedt (2016), Ind. Manag. Data Syst. 116.
     """
     names = list(results.specification.constructs)
     low, high = scale_limits(results.specification.items, scale)

@@ -83,6 +83,16 @@ def strongest_driver(drivers: pd.DataFrame, targets: Sequence[str] = TARGETS) ->
     raise EstimationError(f"nothing leads to {' or '.join(targets)} in this model: declare a block that drives it")
 
 
+def too_close(pairs: pd.DataFrame, first: str, second: str, ceiling: float) -> float | None:
+    """HTMT of two constructs where it is above the ceiling, so that they are hardly distinct; None otherwise.
+
+    pairs : from :func:`htmt_pairs`
+    """
+    both = pairs["first"].isin([first, second]) & pairs["second"].isin([first, second])
+    above = pairs.loc[both & (pairs["htmt"] > ceiling), "htmt"]
+    return None if above.empty else float(above.iloc[0])
+
+
 def mapped_target(drivers: pd.DataFrame, targets: Sequence[str] = TARGETS) -> str:
     """The last of `targets` with a sound effect on it, or, without any, the last that the model has."""
     sound = drivers[drivers["measured"] & drivers["target_measured"]]["target"]

@@ -183,8 +183,8 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
     first = part.loc[gain]
     _title(
         ax,
-        f"For {target.lower()}, {first['driver'].lower()} has most to give: it counts "
-        f"{fmt.number(first['points'], 2)} a point and stands at {fmt.number(first['performance'], 0)} of 100",
+        f"For {target.lower()}, {first['driver'].lower()} has most to give: {fmt.number(first['points'], 2)} a point, "
+        f"and it stands at {fmt.number(first['performance'], 1)} of 100",
     )
     bars = part[["points_low", "points_high", "performance_low", "performance_high"]].to_numpy()
     label_points(ax, x.to_numpy(), y.to_numpy(), list(part["driver"]), bars)

@@ -5,7 +5,7 @@ correlation matrix alone. The kernel takes a batch of such matrices (the sample;
 resamples; groups) and iterates all of them together, dropping those that have converged.
 
 Source: Lohmöller (1989), Latent Variable Path Modeling with Partial Least Squares, chapter 2; Tenenhaus et al.
-(2005), Comput. Stat. Data Anal. 48, section 2.2, equations 5-14.
+(2005), Comput. Stat. Data Anal. 48, section 2.2.
 """
 
 from __future__ import annotations

@@ -295,7 +295,7 @@ class PLSResults:
     def goodness_of_fit(self) -> float:
         """Geometric mean of average communality (items of multi-item blocks) and average R².
 
-        Source: Tenenhaus et al. (2005), Comput. Stat. Data Anal. 48, equation 19.
+        Source: Tenenhaus et al. (2005), Comput. Stat. Data Anal. 48.
         """
         sizes = self.loadings.groupby(level="construct").transform("size")
         communality = (self.loadings**2)[sizes > 1].mean() if (sizes > 1).any() else 1.0

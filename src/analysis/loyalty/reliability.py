@@ -17,7 +17,7 @@ COEFFICIENTS = ("alpha", "rho_a", "rho_c", "ave")
 def cronbach_alpha(correlations: Array) -> Array:
     """Standardised coefficient alpha of one block, (B, k, k) -> (B,); 1 for a single item.
 
-    Source: Cronbach (1951), Psychometrika 16, equation 2, on standardised items.
+    Source: Cronbach (1951), Psychometrika 16, on standardised items.
     """
     k = correlations.shape[-1]
     if k == 1:

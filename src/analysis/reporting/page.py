@@ -31,6 +31,7 @@ from analysis.reporting.words import words
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_MINUS = re.compile(r"−(?=[^\s\d<])")
 _RESERVED = ("answer", "contents", "assumptions", "downloads", "provenance", "code")
 
 
@@ -388,7 +389,8 @@ def _render(template: str, formatter: Formatter, **values: object) -> str:
             **values,
         )
     )
-    return page.rstrip() + "\n"
+    # A browser may break a line between a minus and a currency sign; a word joiner keeps them together.
+    return _MINUS.sub("−\u2060", page.rstrip()) + "\n"
 
 
 def _digest(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
@@ -176,25 +177,21 @@ def falling_facts(stages: StageResult, small_group: int) -> dict[str, Any]:
 
 
 def stage_definitions(rules: StageRules, stages: StageResult, left_truncated: bool, words: Words) -> pd.DataFrame:
-    """The stage rules in words, in the order in which they are tried.
+    """The stage rules in words, in the order in which they are tried, without stages that this clock cannot tell.
 
     Returns
     -------
     Columns order, stage, definition.
     """
     table = definitions(rules, left_truncated)
+    table = table[table["identified"]].reset_index(drop=True)
     facts = {name: getattr(rules, name) for name in rules.__dataclass_fields__}
     facts |= {"base_decline": _days(stages.base_decline_days), "base_ended": _days(stages.base_ended_days)}
     table["definition"] = [
-        words(
-            f"define_{s}" if told else "define_not_told",
-            left_truncated=left_truncated,
-            alive=stages.modelled,
-            **facts,
-        )
-        for s, told in zip(table["stage"], table["identified"], strict=True)
+        words(f"define_{s}", left_truncated=left_truncated, alive=stages.modelled, **facts) for s in table["stage"]
     ]
     table["stage"] = words.names("stage", table["stage"])
+    table["order"] = range(1, len(table) + 1)
     return table[["order", "stage", "definition"]]
 
 
@@ -235,12 +232,14 @@ def segment_table(segments: Segments, words: Words) -> pd.DataFrame:
 
     Returns
     -------
-    Columns segment, name, customers, share_customers, share_sales, jaccard, trust.
+    Columns segment, name, customers, share_customers, share_sales, jaccard (rounded down to two decimals, so that
+    none looks like the next grade), trust.
     """
     table = segments.sizes.copy()
     table["name"] = [words.segment(segments.markers[s]) for s in table["segment"]]
     grade = pd.cut(table["jaccard"], [-1, DOUBTFUL, STABLE, 2], labels=["doubtful", "fair", "stable"], right=False)
     table["trust"] = words.names("trust", list(grade))
+    table["jaccard"] = np.floor(100 * table["jaccard"] + 1e-9) / 100
     return table[["segment", "name", "customers", "share_customers", "share_sales", "jaccard", "trust"]]
 
 

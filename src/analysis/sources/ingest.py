@@ -23,7 +23,7 @@ from analysis.study import Source, Study
 ROW_NUMBER = "row_number"
 MALFORMED = "malformed"  # the fields of a row that does not fit its header, as JSON; null on every other row
 KEY_VARIABLE = "RAPPORT_KEY"
-FORMAT_VERSION = 1  # raise it when what is written here changes
+FORMAT_VERSION = 2  # raise it when what is written here changes
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ def locate(source: Source, study: str) -> Path:
     """
     if source.package is None:
         path = paths.raw(study) / source.file
+        if path.is_dir():
+            raise SourceError(f"{paths.shown(path)}: is a folder, not a file; name a file in it")
         if not path.is_file():
             raise SourceError(f"{paths.shown(path)}: no such file; put it there, or correct file in the study")
         return path
@@ -122,7 +124,8 @@ def _write(study: Study, name: str, source: Source, path: Path, personal: list[s
                 for column, array in zip(columns, batch.columns[1:-1], strict=True):
                     array = pc.utf8_normalize(array, form="NFKC")
                     arrays.append(_hashed(array, key, originals) if column in personal else array)
-                writer.write_batch(pa.record_batch([*arrays, batch.columns[-1]], schema=schema))
+                malformed = _hashed_fields(batch.columns[-1], key, originals) if personal else batch.columns[-1]
+                writer.write_batch(pa.record_batch([*arrays, malformed], schema=schema))
                 rows += batch.num_rows
         if rows == 0:
             raise SourceError(f"{label}: has a header but no rows; nothing to read")
@@ -158,6 +161,17 @@ def _key() -> bytes:
     return key.encode()
 
 
+def key_mark() -> str:
+    """What tells two keys for personal columns apart and says nothing about either.
+
+    Raises
+    ------
+    RapportError
+        There is no key, or it is too short.
+    """
+    return hashlib.pbkdf2_hmac("sha256", _key(), b"rapport", 100_000).hex()
+
+
 def _hashed(array: pa.Array, key: bytes, originals: dict[str, str]) -> pa.Array:
     """Replace each distinct value by 32 hexadecimal digits of HMAC-SHA256 under ``key``; nulls and blanks stay."""
     encoded = array.dictionary_encode()
@@ -170,6 +184,15 @@ def _hashed(array: pa.Array, key: bytes, originals: dict[str, str]) -> pa.Array:
         else:
             hashed.append(value)
     return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(hashed, pa.string())).dictionary_decode()
+
+
+def _hashed_fields(malformed: pa.Array, key: bytes, originals: dict[str, str]) -> pa.Array:
+    """Hash every field of the rows that do not fit the header: which of them is personal cannot be known."""
+    rows = [
+        None if row is None else _hashed(pa.array(json.loads(row), pa.string()), key, originals).to_pylist()
+        for row in malformed.to_pylist()
+    ]
+    return pa.array([None if row is None else json.dumps(row) for row in rows], pa.string())
 
 
 def _keep_originals(study: str, name: str, originals: dict[str, str]) -> None:

@@ -26,6 +26,8 @@ from analysis.study import Source
 
 BATCH = 100_000
 SNIFF = 1 << 20
+csv.field_size_limit(1 << 30)
+_END = "\x1e end of file"  # a line of ours behind the file's last: inside a row, it tells of a quotation mark left open
 DELIMITERS = ",;\t|"
 
 
@@ -37,13 +39,14 @@ Batches = Iterator[pa.RecordBatch]
 
 
 def check_columns(label: str, columns: tuple[str, ...], reserved: tuple[str, ...]) -> None:
-    """Refuse names that are blank, repeated or ours."""
+    """Refuse names that are blank, repeated or ours; databases do not tell upper from lower case."""
+    lower = [column.lower() for column in columns]
     for i, column in enumerate(columns, 1):
         if not column:
             raise SourceError(f"{label}: column {i} has no name in the header; name it, or give names: in the study")
-        if columns.count(column) > 1:
+        if lower.count(column.lower()) > 1:
             raise SourceError(f"{label}: two columns are called {column!r}; rename one")
-        if column in reserved:
+        if column.lower() in reserved:
             raise SourceError(f"{label}: a column may not be called {column!r}; rename it")
 
 
@@ -67,19 +70,26 @@ def _headed(
         raise SourceError(empty)
     if names is not None:
         return names, _batches(chain([first], numbered), names)
-    return tuple((name or "").strip() for name in first[1]), _batches(
-        numbered, tuple((n or "").strip() for n in first[1])
-    )
+    header = [(name or "").strip() for name in first[1]]
+    while not header[-1]:  # a delimiter at the end of each line, a formatted but empty column of a spreadsheet
+        header.pop()
+    return tuple(header), _batches(numbered, tuple(header))
 
 
 def _csv_rows(path: Path, label: str, encoding: str, delimiter: str) -> Iterator[list[str]]:
-    csv.field_size_limit(1 << 30)
     try:
         with path.open(encoding=encoding, newline="") as file:
             if delimiter == "whitespace":
                 yield from (line.split() for line in file)
             else:
-                yield from csv.reader(file, delimiter=delimiter)
+                for number, row in enumerate(csv.reader(chain(file, ["\n", _END]), delimiter=delimiter), 1):
+                    if row and row[-1].endswith(_END):
+                        if row != [_END]:
+                            raise SourceError(
+                                f"{label}: row {number} opens a quotation mark that is never closed; close or remove it"
+                            )
+                        return
+                    yield row
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{label}: byte {error.start:,} is not {encoding} text; say encoding: in the study, for example cp1252 or gb18030"
@@ -100,6 +110,9 @@ def detect_encoding(path: Path, label: str) -> str:
         raise SourceError(f"{label}: is empty; export it again")
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
+    for zeros, encoding in ((head[1::2], "utf-16-le"), (head[::2], "utf-16-be")):
+        if zeros.count(0) > len(zeros) / 2:  # Latin letters without the mark that says which half comes first
+            return encoding
     if head[:2] == b"PK" or b"\x00\x00\x00" in head or head[:4] == b"PAR1":
         raise SourceError(f"{label}: is not text; if it is a spreadsheet or Parquet, say format: excel or parquet")
     try:
@@ -136,6 +149,8 @@ def _batches(numbered: Iterator[tuple[int, list[str | None]]], columns: tuple[st
         numbers, rows = map(list, zip(*chunk, strict=True))
         malformed: list[str | None] = [None] * len(rows)
         for i, row in enumerate(rows):
+            while len(row) > len(columns) and not row[-1]:
+                row.pop()
             if len(row) != len(columns):
                 malformed[i] = json.dumps(row, ensure_ascii=False)
                 rows[i] = [None] * len(columns)
@@ -201,12 +216,21 @@ def database(source: Source) -> tuple[str, tuple[str, ...], Batches]:
         url = string.Template(source.database).substitute(os.environ)
     except KeyError as error:
         raise SourceError(f"{label}: the environment variable {error.args[0]} is not set") from None
+    except ValueError:
+        raise SourceError(
+            f"{label}: a $ that stands for itself is written $$; ${{NAME}} is taken from the environment"
+        ) from None
+    file = re.fullmatch(r"(?:sqlite|duckdb)://(.+?)(?:\?.*)?", url)
+    if file and ":" not in file[1] and not Path(file[1]).is_file():  # connecting would make an empty one
+        raise SourceError(f"{label}: there is no such file; correct database in the study")
     try:
         connection = ibis.connect(url)
         table = connection.table(source.table) if source.table else connection.sql(source.query)
         # Sorted by everything, so that row numbers are the same on every run, whatever order the server prefers.
         table = table.order_by(table.columns)
         return label, tuple(table.columns), _arrow_batches(label, table.to_pyarrow_batches(chunk_size=BATCH))
+    except ibis.common.exceptions.TableNotFound:
+        raise SourceError(f"{label}: there is no such table; correct table in the study") from None
     except Exception as error:  # every driver raises its own
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceError(f"{label}: {first_line.replace(url, 'the address')}") from None

@@ -37,10 +37,9 @@ MODEL_COLUMNS = {
 PARAMETER_COLUMNS = {
     "model": ("Model", "text"),
     "parameter": ("Parameter", "text"),
-    "estimate": ("Estimate", "number"),
-    "std_err": ("Standard error", "number"),
-    "low": ("From", "number"),
-    "high": ("To", "number"),
+    "estimate": ("Estimate", "ratio"),
+    "low": ("From", "ratio"),
+    "high": ("To", "ratio"),
 }
 SCORE_COLUMNS = {
     "forecast": ("Forecast", "text"),

@@ -145,7 +145,7 @@ def holdout_by_frequency(holdout: Holdout, fmt: Formatter, small_group: int = 10
     )
     ax.legend(loc="upper left")
     words = {SAME_RATE: "Carrying on at the same rate", LAST_PERIOD: f"Repeating the {fmt.weeks(holdout.weeks)} before"}
-    ax.set_title(f"{words.get(holdout.best, f'The {holdout.best} model')} foresaw the held-out weeks best")
+    ax.set_title(f"{words.get(holdout.best, f'The {holdout.best} model')} came closest to the last weeks")
     return fig
 
 
@@ -185,5 +185,5 @@ def value_by_group(groups: pd.DataFrame, fmt: Formatter, horizon_weeks: int, wor
     share = groups["residual_share"].iloc[0]
     kind = "margin" if has_value else "sales"
     best = f"best {fmt.share(1 / len(groups), 0)}" if len(groups) > 1 else "whole base"
-    ax.set_title(f"The {best} will bring {fmt.share(share, 0)} of the next {horizon_weeks} weeks’ {kind}")
+    ax.set_title(f"The {best} should bring {fmt.share(share, 0)} of the next {horizon_weeks} weeks’ {kind}")
     return fig
