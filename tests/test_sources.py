@@ -144,6 +144,7 @@ def test_a_database_that_is_not_there_does_not_tell_its_password(project):
         (b"a,a\n1,2\n", "two columns are called 'a'"),
         (b"row_number,a\n1,2\n", "a column may not be called 'row_number'"),
         (b"Row_Number,a\n1,2\n", "a column may not be called 'Row_Number'"),
+        (b" , \n1,2\n", "column 1 has no name in the header"),
         (b"a,A\n1,2\n", "two columns are called 'a'"),
         (b'a,b\n1,2\n"3,4\n5,6\n7,8\n', "row 3 opens a quotation mark that is never closed"),
     ],

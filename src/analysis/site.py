@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 from filelock import FileLock
+from pydantic import ValidationError
 
 from analysis import keys, paths, store
 from analysis import study as studies
@@ -56,13 +57,20 @@ def assemble() -> Path:
         shown = []
         for name in _recorded():
             content = store.read_json(paths.processed(name) / store.RECORD)
-            # The study as it was when it ran: a mistake in its file today does not keep the others from being published.
-            study = Study(**content["study"]) if "study" in content else studies.load(name)
+            study = _as_it_ran(name, content)
             wanted |= _study_pages(study, content)
             shown.append(_on_index(study, content))
         store.write_text(reports / "index.html", render_index(IndexContext(shown)))
         _remove_others(reports, wanted)
     return reports / "index.html"
+
+
+def _as_it_ran(name: str, content: dict) -> Study:
+    """The study as it was when it ran: a mistake in its file today does not keep the others from being published."""
+    try:
+        return Study(**content["study"])
+    except (KeyError, ValidationError):  # recorded by another version
+        return studies.load(name)
 
 
 def _recorded() -> list[str]:

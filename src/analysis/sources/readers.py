@@ -71,7 +71,9 @@ def _headed(
     if names is not None:
         return names, _batches(chain([first], numbered), names)
     header = [(name or "").strip() for name in first[1]]
-    while not header[-1]:  # a delimiter at the end of each line, a formatted but empty column of a spreadsheet
+    while (
+        len(header) > 1 and not header[-1]
+    ):  # a delimiter at the end of each line, a formatted but empty column of a spreadsheet
         header.pop()
     return tuple(header), _batches(numbered, tuple(header))
 
