@@ -11,7 +11,7 @@ STUDY ?=
 JOBS ?= 2
 ARGS ?=
 
-export PYTHONPATH := src
+export PYTHONPATH := $(CURDIR)/src
 export PYTHONHASHSEED := 0
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
@@ -61,7 +61,7 @@ bench: $(ENVIRONMENT)  ## CPU seconds of notebooks against the work in them (STU
 	@$(PY) benchmarks/walk.py $(STUDY)
 
 torture: $(ENVIRONMENT)  ## kill a run in every notebook, run again, compare bytes
-	@PYTHONPATH=src:. $(PY) -m tests.torture
+	@PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m tests.torture
 
 serve: $(ENVIRONMENT)  ## look at the site on http://localhost:8000
 	@$(PY) -m http.server --directory reports --bind 127.0.0.1 8000

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from analysis import site
 from tests import browser
 from tests.walk import CUSTOMERS, HOSTILE_CUSTOMER, HOSTILE_PRODUCT, STEPS, Company
 
@@ -94,6 +95,20 @@ def test_bad_data_fails_with_a_cure_and_leaves_yesterdays_reports(company):
     assert "source orders has no column 'amount'; did you mean 'amuont'?" in failed.stderr
     assert "01_data_cleaning.ipynb" in failed.stderr
     assert "Traceback" not in failed.stderr
+    assert company.files() == before
+
+
+def test_a_mistake_in_one_study_does_not_keep_others_from_the_site(company, monkeypatch):
+    before = company.files()
+    for name, value in company.environment().items():
+        monkeypatch.setenv(name, value)
+    path = company.folder / "study.yaml"
+    content = path.read_text(encoding="utf-8")
+    path.write_text("title: [half written\n", encoding="utf-8")
+    try:
+        site.assemble()
+    finally:
+        path.write_text(content, encoding="utf-8")
     assert company.files() == before
 
 
