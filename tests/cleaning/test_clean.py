@@ -431,3 +431,10 @@ def test_a_sample_of_a_column_that_is_not_there_is_named(project):
         RapportError, match="sources.orders.sample.column: .* no column 'cust'; did you mean 'customer'"
     ):
         project.clean()
+
+
+def test_a_reason_names_the_columns_at_fault(project):
+    rows = "A1,c1,2024-01-05,p1,2,20\nA2,,2024-13-45,p1,1,5\nA3,c1,2024-01-05,p1,many,five\n"
+    found = clean(project, rows).reasons.set_index("reason").sentence
+    assert found["missing_value"] == "A value that the row cannot do without is blank: customer."
+    assert found["unreadable_value"].endswith("is not a number or a date: day, pieces, amount.")

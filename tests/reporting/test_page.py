@@ -197,3 +197,7 @@ def test_a_note_is_not_said_twice(fmt):
 def test_a_minus_is_not_left_behind_at_the_end_of_a_line():
     shown = body_of(nb.new_markdown_cell("From −$18.31 to −4.61.")).get_text()
     assert "−\u2060$18.31 to −4.61" in shown
+
+
+def test_text_cannot_turn_the_rest_of_a_line_around():
+    assert "\u202e" not in str(body_of(nb.new_markdown_cell("left \u202eright"), study_title="A \u202eshop"))

@@ -267,7 +267,7 @@ class _Cleaner:
         """Reason code -> the rows it applies to, for every reason that this table can have."""
         mapping, contract = self.study.tables[table], CONTRACTS[table]
         mapped = [c for c in mapping.columns if c in contract.columns]
-        required = [c for c in mapped if contract.columns[c].required or c in NEEDED.get(table, ())]
+        required = self._required(table)
         optional = [c for c in mapping.columns if c not in required]
         sound = ~rows.malformed_row
         found = {
@@ -293,6 +293,28 @@ class _Cleaner:
             return []
         columns = CONTRACTS[table].columns
         return [c for c in rows.columns if c in columns and columns[c].low == 0 and not columns[c].required]
+
+    def _required(self, table: str) -> list[str]:
+        """The mapped columns that a row cannot do without."""
+        columns = CONTRACTS[table].columns
+        mapped = [c for c in self.study.tables[table].columns if c in columns]
+        return [c for c in mapped if columns[c].required or c in NEEDED.get(table, ())]
+
+    def _at_fault(self, table: str, rows: ibis.Table) -> dict[str, str]:
+        """The columns in which values are blank or unreadable, by reason, as the source calls them."""
+        mapping, required = self.study.tables[table].columns, self._required(table)
+        bad = {f"bad {c}": rows[f"{c}__bad"].sum() for c in mapping}
+        blank = {f"blank {c}": (rows[c].isnull() & ~rows[f"{c}__bad"] & ~rows.malformed_row).sum() for c in required}
+        counts = rows.aggregate(**bad, **blank).to_pyarrow().to_pylist()[0]
+
+        def named(kind: str, columns: list[str]) -> str:
+            return ", ".join(mapping[c].column or c for c in columns if counts[f"{kind} {c}"])
+
+        return {
+            "missing_value": named("blank", required),
+            "unreadable_value": named("bad", required),
+            "unreadable_optional": named("bad", [c for c in mapping if c not in required]),
+        }
 
     def _order_lines_conditions(self, rows: ibis.Table, mapped: set[str]) -> dict[str, ibis.ir.BooleanValue]:
         found = {}
@@ -528,9 +550,10 @@ class _Cleaner:
         kept = rows.reasons == ""
         sums |= {"rows_kept": kept.cast("int64").sum(), "rows_aside": (~kept).cast("int64").sum()}
         counts = rows.aggregate(**sums).to_pyarrow().to_pylist()[0]
+        columns = self._at_fault(table, rows)
         for code in codes:
             if counts[code]:
-                self._reason(table, code, counts[code], counts.get(f"{code}__money"))
+                self._reason(table, code, counts[code], counts.get(f"{code}__money"), columns.get(code, ""))
         # Rows and money that went in are read from the source itself, those kept from the finished table, and those set
         # aside from the quarantine: three separate readings, so that a row dropped on the way shows.
         rows_in = int(raw.count().to_pyarrow().as_py())
@@ -586,14 +609,15 @@ class _Cleaner:
             }
         )
 
-    def _reason(self, table: str, code: str, rows: int, amount: Decimal | None) -> None:
+    def _reason(self, table: str, code: str, rows: int, amount: Decimal | None, columns: str = "") -> None:
         reason = REASONS[code]
+        sentence = f"{reason.sentence.rstrip('.')}: {columns}." if columns else reason.sentence
         self.reasons.append(
             {
                 "table": table,
                 "reason": code,
                 "severity": reason.severity,
-                "sentence": reason.sentence,
+                "sentence": sentence,
                 "treatment": TREATMENTS[reason.severity],
                 "rows": rows,
                 "amount": None if amount is None else float(amount),

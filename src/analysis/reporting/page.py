@@ -32,6 +32,7 @@ from analysis.reporting.words import words
 _TEMPLATES = Path(__file__).parent / "templates"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _MINUS = re.compile(r"−(?=[^\s\d<])")
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")  # text from data may not turn the rest of a line around
 _RESERVED = ("answer", "contents", "assumptions", "downloads", "provenance", "code")
 
 
@@ -390,7 +391,7 @@ def _render(template: str, formatter: Formatter, **values: object) -> str:
         )
     )
     # A browser may break a line between a minus and a currency sign; a word joiner keeps them together.
-    return _MINUS.sub("−\u2060", page.rstrip()) + "\n"
+    return _MINUS.sub("−\u2060", _BIDI.sub("", page.rstrip())) + "\n"
 
 
 def _digest(text: str) -> str:
