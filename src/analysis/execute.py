@@ -3,14 +3,11 @@
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from analysis import paths, store
+from analysis import notebook_files, paths, store
 from analysis.errors import RapportError
 from analysis.keys import notebook_path
 from analysis.step import INPUTS_VARIABLE, STAGING_VARIABLE
@@ -65,8 +62,6 @@ def execute(
 
 def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress: Progress) -> str | None:
     """Run the notebook; None, or the failure as one line."""
-    # jsonschema offers this slow module for checks of internationalised addresses, which notebooks do not have.
-    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
 
@@ -123,13 +118,13 @@ def _first_line(text: str) -> str:
 
 
 def _failed_cell(output: Path) -> str:
-    for cell in nbformat.read(output, as_version=4).cells:
+    for cell in notebook_files.read(output).cells:
         if any(o.get("output_type") == "error" for o in cell.get("outputs", [])):
             return repr(cell.get("id", "?"))
     return "?"
 
 
-def normalise(notebook: nbformat.NotebookNode, made_from: str | None = None) -> nbformat.NotebookNode:
+def normalise(notebook: notebook_files.NotebookNode, made_from: str | None = None) -> notebook_files.NotebookNode:
     """Remove what differs between equal runs: times, counts of executions, the marks of the tools; outputs stay.
 
     Parameters
@@ -143,11 +138,11 @@ def normalise(notebook: nbformat.NotebookNode, made_from: str | None = None) -> 
     made_from = made_from or notebook.metadata.get("rapport", {}).get("made_from")
     if made_from:
         metadata["rapport"] = {"made_from": made_from}
-    notebook.metadata = nbformat.from_dict(metadata)
+    notebook.metadata = notebook_files.from_dict(metadata)
     count = 0
     for cell in notebook.cells:
         tags = [tag for tag in cell.metadata.get("tags", []) if not tag.startswith("papermill")]
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata = notebook_files.from_dict({"tags": tags} if tags else {})
         if "injected-parameters" in tags:
             cell["id"] = "injected-parameters"  # Papermill draws one at random
         if cell.cell_type == "code":
@@ -160,7 +155,7 @@ def normalise(notebook: nbformat.NotebookNode, made_from: str | None = None) -> 
 
 
 def normalise_file(path: Path, made_from: str | None = None) -> None:
-    store.write_text(path, nbformat.writes(normalise(nbformat.read(path, as_version=4), made_from)) + "\n")
+    notebook_files.write(path, normalise(notebook_files.read(path), made_from))
 
 
 def plain_run(step: str, study: str) -> Path:
@@ -173,7 +168,7 @@ def plain_run(step: str, study: str) -> Path:
     """
     import nbclient
 
-    notebook = nbformat.read(notebook_path(step), as_version=4)
+    notebook = notebook_files.read(notebook_path(step))
     cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
     if f'study = "{study}"' not in cell.source:
         cell.source += f'\nstudy = "{study}"'
@@ -188,5 +183,5 @@ def plain_run(step: str, study: str) -> Path:
         client.execute(env=os.environ | _surroundings())
     except nbclient.exceptions.CellExecutionError as error:
         raise NotebookError(f"{study} · {step}: {error.ename}: {_first_line(error.evalue)}") from None
-    nbformat.write(notebook, output)
+    notebook_files.write(output, notebook)
     return output

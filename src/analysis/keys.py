@@ -7,11 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-import nbformat
-
-from analysis import paths, sources
-from analysis.step import parameters_of
-from analysis.steps import STEPS, StepSpec, upstream
+from analysis import notebook_files, paths, sources
+from analysis.steps import STEPS, StepSpec, parameters_of, upstream
 from analysis.study import Study, overrides
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -69,7 +66,7 @@ def data_digest(study: Study) -> str:
 
 def cell_sources(step: str) -> list[tuple[str, str]]:
     """Kind and source of each cell; prose counts too, since the page shows it."""
-    notebook = nbformat.read(notebook_path(step), as_version=4)
+    notebook = notebook_files.read(notebook_path(step))
     return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 

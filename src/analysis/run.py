@@ -26,8 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from analysis import keys, paths, site, store
 from analysis import study as studies
 from analysis.errors import RapportError
-from analysis.step import parameters_of
-from analysis.steps import STEPS, missing, upstream
+from analysis.steps import STEPS, missing, parameters_of, upstream
 from analysis.study import Study, StudyError
 
 EVENTS = "RAPPORT_EVENTS"  # set for a child whose progress is drawn by its parent

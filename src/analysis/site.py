@@ -7,12 +7,12 @@ import platform
 import shutil
 from pathlib import Path
 
-import nbformat
 from filelock import FileLock
 from pydantic import ValidationError
 
-from analysis import keys, paths, store
+from analysis import keys, notebook_files, paths, store
 from analysis import study as studies
+from analysis.notebook_files import NotebookNode
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.page import (
     AssumptionRow,
@@ -161,8 +161,8 @@ def _page_key(key: str, context: PageContext) -> str:
     return digest.hexdigest()[:16]
 
 
-def _notebook(study: Study, step: str, key: str) -> nbformat.NotebookNode:
-    return nbformat.read(store.edition(study.name, step, key) / "notebook.ipynb", as_version=4)
+def _notebook(study: Study, step: str, key: str) -> NotebookNode:
+    return notebook_files.read(store.edition(study.name, step, key) / "notebook.ipynb")
 
 
 def _on_index(study: Study, content: dict) -> IndexStudy:
@@ -174,7 +174,7 @@ def _on_index(study: Study, content: dict) -> IndexStudy:
         pages.append(IndexPage(title, f"{study.name}/{step}.html", question, answer))
     not_run = [
         (
-            notebook_head(nbformat.read(keys.notebook_path(step), as_version=4))[0],
+            notebook_head(notebook_files.read(keys.notebook_path(step)))[0],
             f"the study has no {' and no '.join(name.replace('_', ' ') for name in lacking if name in MAPPED_TABLES)}",
         )
         for step, lacking in content["not_run"].items()

@@ -1,7 +1,6 @@
 """What a notebook reads, writes and finds: one object, the same in JupyterLab, under Papermill and under nbval."""
 
 import base64
-import importlib
 import json
 import os
 from pathlib import Path
@@ -12,25 +11,20 @@ import pandas as pd
 import pyarrow as pa
 from IPython.display import display
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from analysis import engine, store, tables
 from analysis import study as studies
-from analysis.errors import RapportError
 from analysis.reporting import display as bundles
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.sentences import Sentences
 from analysis.reporting.tables import people_table, write_csv
 from analysis.reporting.theme import use_theme
-from analysis.steps import STEPS, WRITER, StepSpec
+from analysis.steps import STEPS, WRITER, StepError, StepSpec, parameters_of
 
 STAGING_VARIABLE = "RAPPORT_STAGING"  # where the run that started this kernel wants the results
 INPUTS_VARIABLE = "RAPPORT_INPUTS"  # JSON: step -> key of the edition that it must read
 _KEYS = {"customer_id", "response_id", "prospect_id", "household_id"}
-
-
-class StepError(RapportError):
-    """A notebook asked for something that its step cannot give."""
 
 
 def open_step(name: str, study: str, **parameters: Any) -> "Step":
@@ -52,22 +46,6 @@ def open_step(name: str, study: str, **parameters: Any) -> "Step":
     if name not in STEPS:
         raise StepError(f"there is no step {name!r}; choose from {', '.join(STEPS)}")
     return Step(STEPS[name], studies.load(study), parameters_of(STEPS[name], {"study": study, **parameters}))
-
-
-def parameters_of(spec: StepSpec, given: dict[str, Any]) -> BaseModel:
-    """The typed parameters of a step.
-
-    Raises
-    ------
-    StepError
-        One line: the step, the parameter, the cure.
-    """
-    model = importlib.import_module(f"{spec.room}.parameters").Parameters
-    try:
-        return model(**given)
-    except ValidationError as error:
-        line = studies.one_line(error, Path(f"{spec.name}.yaml"))
-        raise StepError(f"{line}; parameters are {', '.join(model.model_fields)}") from None
 
 
 class Step:

@@ -1,8 +1,20 @@
 """The notebooks as steps of one walk: what each needs, may use and writes."""
 
+import functools
+import importlib.util
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from analysis.study import Study
+from pydantic import BaseModel, ValidationError
+
+from analysis.errors import RapportError
+from analysis.study import Study, one_line
+
+
+class StepError(RapportError):
+    """A notebook asked for something that its step cannot give."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +114,31 @@ def upstream(spec: StepSpec, study: Study) -> tuple[str, ...]:
     there = available(study)
     writers = {WRITER[t] for t in (*spec.needs, *spec.uses) if t in there and WRITER[t] != spec.name}
     return tuple(name for name in STEPS if name in writers and not missing(STEPS[name], study))
+
+
+def parameters_of(spec: StepSpec, given: dict[str, Any]) -> BaseModel:
+    """The typed parameters of a step.
+
+    Raises
+    ------
+    StepError
+        One line: the step, the parameter, the cure.
+    """
+    model = _parameters_model(spec.room)
+    try:
+        return model(**given)
+    except ValidationError as error:
+        line = one_line(error, Path(f"{spec.name}.yaml"))
+        raise StepError(f"{line}; parameters are {', '.join(model.model_fields)}") from None
+
+
+@functools.cache
+def _parameters_model(room: str) -> type[BaseModel]:
+    """``Parameters`` of a room, without loading the room: a run with nothing to do need not import its models."""
+    name = f"{room}.parameters"
+    if name not in sys.modules:
+        path = Path(__file__).parent / room.rpartition(".")[2] / "parameters.py"
+        found = importlib.util.spec_from_file_location(name, path)
+        sys.modules[name] = importlib.util.module_from_spec(found)
+        found.loader.exec_module(sys.modules[name])
+    return sys.modules[name].Parameters

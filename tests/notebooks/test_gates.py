@@ -8,8 +8,7 @@ import pytest
 
 from analysis import keys, paths
 from analysis.execute import normalise
-from analysis.step import parameters_of
-from analysis.steps import STEPS
+from analysis.steps import STEPS, parameters_of
 
 NAMES = list(STEPS)
 CELL_LINES = 12

@@ -4,7 +4,6 @@ import io
 
 import matplotlib
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -62,6 +61,8 @@ _STYLE = {
 def use_theme() -> None:
     """Set seaborn's and Matplotlib's defaults to the house style, and draw off screen."""
     matplotlib.use("agg")
+    import seaborn as sns  # a second that pages, which only need the colours, should not wait
+
     sns.set_theme(context="notebook", style="whitegrid", palette=list(PALETTE), rc=_STYLE)
 
 
