@@ -19,8 +19,13 @@ def notebook_path(step: str) -> Path:
     return paths.NOTEBOOKS / f"{step}.ipynb"
 
 
-def step_key(spec: StepSpec, study: Study, inputs: dict[str, str]) -> str:
-    """The key of ``spec`` on ``study``.
+def step_key(parts: dict[str, str]) -> str:
+    """The key of a step: 16 hexadecimal digits of what :func:`key_parts` says it depends on."""
+    return _digest(parts)
+
+
+def key_parts(spec: StepSpec, study: Study, inputs: dict[str, str]) -> dict[str, str]:
+    """What the key of ``spec`` on ``study`` is made of, by name; a changed part tells why a step ran again.
 
     Parameters
     ----------
@@ -28,14 +33,9 @@ def step_key(spec: StepSpec, study: Study, inputs: dict[str, str]) -> str:
 
     Returns
     -------
-    16 hexadecimal digits. Equal keys mean equal notebook cells, package code that they reach, sentences, parameters,
-    study, lock, Python version, and inputs: for the first step the content of every source, for others the keys upstream.
+    Digests of the notebook's cells, the package code and sentences that they reach, parameters, study, lock, Python version,
+    and inputs: for the first step the content of every source, for others the keys upstream.
     """
-    return _digest(key_parts(spec, study, inputs))
-
-
-def key_parts(spec: StepSpec, study: Study, inputs: dict[str, str]) -> dict[str, str]:
-    """What a key is made of, by name; a changed part tells why a step ran again."""
     parameters = parameters_of(spec, {**overrides(study.name, spec.name), "study": study.name})
     before = upstream(spec, study)
     parts = {

@@ -56,8 +56,8 @@ def run_study(name: str, report: "Reporter") -> None:
                 not_run[spec.name] = list(lacking)
                 continue
             store.clear_staging(name, spec.name)
-            key = keys.step_key(spec, study, inputs)
             parts[spec.name] = keys.key_parts(spec, study, inputs)
+            key = keys.step_key(parts[spec.name])
             if store.is_whole(name, spec.name, key):
                 store.point(name, spec.name, key)
                 report.step(name, spec.name, "unchanged")
