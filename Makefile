@@ -10,6 +10,8 @@ UV_VERSION := 0.13.9
 STUDY ?=
 JOBS ?= 2
 ARGS ?=
+ONLY ?=
+REPLICATIONS ?=
 
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONHASHSEED := 0
@@ -21,7 +23,7 @@ ifeq ($(PY),$(VENV)/bin/python)
 ENVIRONMENT := $(VENV)/.ready
 endif
 
-.PHONY: help reports test check-study new-study lab notebooks bench torture serve lint lock clean
+.PHONY: help reports test check-study new-study lab notebooks scorecard bench coverage torture serve lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +45,9 @@ test: $(ENVIRONMENT)  ## run all tests (ARGS= for pytest's arguments)
 	@# DuckDB's binding reports objects that live until the interpreter ends; harmless, and it would hide pytest's summary.
 	@$(PY) -m pytest $(ARGS) 2> >(grep -Ev '^nanobind: |^ - leaked |^ - \.\.\. skipped|nanobind\.readthedocs' >&2)
 
+scorecard: $(ENVIRONMENT)  ## simulated companies: what was planted, what was found (STUDY=name for one)
+	@$(PY) -m analysis.run scorecard $(STUDY) --jobs $(JOBS)
+
 check-study: $(ENVIRONMENT)  ## validate a study's files and data, running nothing (STUDY=name)
 	@test -n "$(STUDY)" || { echo "say which: make check-study STUDY=name"; exit 1; }
 	@$(PY) -m analysis.run check $(STUDY)
@@ -57,8 +62,12 @@ lab: $(ENVIRONMENT)  ## open the notebooks in JupyterLab
 notebooks: $(ENVIRONMENT)  ## re-execute and normalise the committed notebooks
 	@$(PY) -m analysis.run notebooks
 
-bench: $(ENVIRONMENT)  ## CPU seconds of notebooks against the work in them (STUDY=name for one study)
-	@$(PY) benchmarks/walk.py $(STUDY)
+bench: $(ENVIRONMENT)  ## what notebooks cost (ONLY=walk, STUDY=name) and what size costs (ONLY=scale, SIZE=full)
+	@$(if $(filter scale,$(ONLY)),,$(PY) benchmarks/walk.py $(STUDY))
+	@$(if $(filter walk,$(ONLY)),,$(PY) benchmarks/scale.py)
+
+coverage: $(ENVIRONMENT)  ## how often intervals hold the truth (REPLICATIONS=2000; ONLY=value, ate or path)
+	@ONLY=$(ONLY) REPLICATIONS=$(REPLICATIONS) $(PY) benchmarks/coverage.py
 
 torture: $(ENVIRONMENT)  ## kill a run in every notebook, run again, compare bytes
 	@PYTHONPATH=$(CURDIR)/src:$(CURDIR) $(PY) -m tests.torture

@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from analysis import notebook_files, paths, sources
-from analysis.steps import STEPS, StepSpec, parameters_of, upstream
+from analysis import notebook_files, paths, sources, store
+from analysis.steps import STEPS, TRUTH, StepSpec, parameters_of, upstream
 from analysis.study import Study, overrides
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -34,7 +34,8 @@ def key_parts(spec: StepSpec, study: Study, inputs: dict[str, str]) -> dict[str,
     Returns
     -------
     Digests of the notebook's cells, the package code and sentences that they reach, parameters, study, lock, Python version,
-    and inputs: for the first step the content of every source, for others the keys upstream.
+    and inputs: for the first step the content of every source, for others the keys upstream; and of the truth where a step
+    reads it.
     """
     parameters = parameters_of(spec, {**overrides(study.name, spec.name), "study": study.name})
     before = upstream(spec, study)
@@ -49,6 +50,8 @@ def key_parts(spec: StepSpec, study: Study, inputs: dict[str, str]) -> dict[str,
     }
     if not before:
         parts["data"] = data_digest(study)
+    if TRUTH in spec.needs:
+        parts["truth"] = store.tree_digest(paths.truth(study.name))
     return parts
 
 
@@ -94,18 +97,23 @@ def reached(names: set[str]) -> set[str]:
 
 @functools.cache
 def _module_imports(module: str) -> frozenset[str]:
-    return frozenset(_imports(_file(module).read_text(encoding="utf-8")))
+    path = _file(module)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return frozenset(_imports(path.read_text(encoding="utf-8"), package))
 
 
-def _imports(code: str) -> set[str]:
+def _imports(code: str, package: str = "") -> set[str]:
+    """The names below ``analysis`` that ``code``, a module of ``package``, imports."""
     names = set()
     # Magics are no Python; what they do is not ours to follow.
     lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines()]
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {f"{source}.{alias.name}" for alias in node.names}
     return {name for name in names if name.split(".")[0] == "analysis"}
 
 

@@ -39,6 +39,11 @@ def raw(study: str) -> Path:
     return data() / "raw" / study
 
 
+def truth(study: str) -> Path:
+    """What really happened in a simulated company; beside its raw files, and no source of any table."""
+    return raw(study) / "truth"
+
+
 def processed(study: str) -> Path:
     return data() / "processed" / study
 

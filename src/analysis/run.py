@@ -1,6 +1,7 @@
 """The walk: run what changed on each study with Papermill, then assemble the site.
 
 python -m analysis.run reports [STUDY ...] [--jobs N]     run and publish
+python -m analysis.run scorecard [STUDY ...] [--jobs N]   the same on simulated companies, and planted against found
 python -m analysis.run check STUDY                        look at a study's files and data, run nothing
 python -m analysis.run new NAME                           make a study folder from the template
 python -m analysis.run notebooks                          re-execute and normalise the committed notebooks
@@ -8,6 +9,7 @@ python -m analysis.run notebooks                          re-execute and normali
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import resource
@@ -19,16 +21,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from filelock import FileLock, Timeout
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from analysis import keys, paths, site, store
+from analysis import keys, paths, site, sources, store
 from analysis import study as studies
 from analysis.errors import RapportError
-from analysis.steps import STEPS, missing, parameters_of, upstream
+from analysis.reporting.prose import to_plain
+from analysis.steps import STEPS, concerns, missing, parameters_of, upstream
 from analysis.study import Study, StudyError
 
+SCORECARD = "08_scorecard"
+SIMULATED = ("demo_textbook", "demo_company")  # what the scorecard runs when no study is named
 EVENTS = "RAPPORT_EVENTS"  # set for a child whose progress is drawn by its parent
 _console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -47,10 +54,11 @@ def run_study(name: str, report: "Reporter") -> None:
     study = studies.load(name)
     check_files(study)
     with _lock(study, report):
+        sources.prepare(study)
         inputs: dict[str, str] = {}
         not_run: dict[str, list[str]] = {}
         parts: dict[str, dict[str, str]] = {}
-        for spec in STEPS.values():
+        for spec in [spec for spec in STEPS.values() if concerns(spec, study)]:
             lacking = missing(spec, study)
             if lacking:
                 not_run[spec.name] = list(lacking)
@@ -198,6 +206,54 @@ def reports(names: list[str], jobs: int) -> int:
     return 1 if failed else 0
 
 
+def scorecard(names: list[str], jobs: int) -> int:
+    """Run simulated companies, publish, and print for each what was planted against what was found."""
+    names = list(dict.fromkeys(names or SIMULATED))
+    for name in names:
+        study = studies.load(name)
+        if study.simulation is None:
+            raise StudyError(
+                f"study {name} is not simulated, so nobody knows its truth; choose {' or '.join(SIMULATED)}"
+            )
+        lacking = missing(STEPS[SCORECARD], study)
+        if lacking:
+            raise StudyError(f"study {name} has no {', '.join(lacking)}, which the scorecard holds against the truth")
+    failed = reports(names, jobs)
+    if not failed:
+        for name in names:
+            _print_scorecard(studies.load(name))
+    return failed
+
+
+def _print_scorecard(study: Study) -> None:
+    edition = store.edition(study.name, SCORECARD, store.current(study.name, SCORECARD))
+    with (edition / "csv" / "scorecard.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    table = Table(title=escape(study.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = ("planted", "found", "low", "high")
+    for column in ("notebook", "quantity", *numbers, "holds"):
+        table.add_column(column, justify="right" if column in numbers else "left")
+    section = rows[0]["notebook"]
+    for row in rows:
+        if row["notebook"] != section:
+            table.add_section()
+            section = row["notebook"]
+        cells = [row["notebook"], row["quantity"], *(_short(row[name]) for name in numbers), row["holds"]]
+        table.add_row(*map(escape, cells))
+    console = Console(width=120, highlight=False)
+    console.print(table)
+    answer = next(f for f in store.read_json(edition / "findings.json") if f["answer"])
+    console.print(escape(to_plain(answer["sentence"])), "\n")
+
+
+def _short(cell: str) -> str:
+    """A number of a CSV to four significant digits; an empty cell stays empty."""
+    if not cell:
+        return cell
+    number = float(cell)
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+
+
 def _in_own_process(name: str, report: Reporter) -> str | None:
     """Run one study in a process of its own, whose environment is its own; the failure as one line, or None."""
     command = [sys.executable, "-m", "analysis.run", "study", name]
@@ -244,7 +300,7 @@ def check(name: str) -> int:
     for row in cleaned.ledger.itertuples():
         if row.rows_set_aside > row.rows_in / 2:
             print(f"look again: more than half of the rows of {row.source} would be set aside from {row.table}")
-    for spec in STEPS.values():
+    for spec in [spec for spec in STEPS.values() if concerns(spec, study)]:
         lacking = missing(spec, study)
         print(f"{spec.name}: " + (f"will not run; the study has no {', '.join(lacking)}" if lacking else "will run"))
     print(f"{name}: ready; make reports STUDY={name}")
@@ -305,13 +361,16 @@ def main(arguments: list[str] | None = None) -> int:
     everything = commands.add_parser("reports")
     everything.add_argument("studies", nargs="*")
     everything.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    scored = commands.add_parser("scorecard")
+    scored.add_argument("studies", nargs="*")
+    scored.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     for command in ("study", "check", "new"):
         commands.add_parser(command).add_argument("name")
     commands.add_parser("notebooks")
     given = parser.parse_args(arguments)
     try:
-        if given.command == "reports":
-            return reports(given.studies, max(1, given.jobs))
+        if given.command in ("reports", "scorecard"):
+            return {"reports": reports, "scorecard": scorecard}[given.command](given.studies, max(1, given.jobs))
         if given.command == "study":
             with Reporter() as report:
                 run_study(given.name, report)

@@ -13,14 +13,14 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from analysis import engine, store, tables
+from analysis import engine, paths, store, tables
 from analysis import study as studies
 from analysis.reporting import display as bundles
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.sentences import Sentences
 from analysis.reporting.tables import people_table, write_csv
 from analysis.reporting.theme import use_theme
-from analysis.steps import STEPS, WRITER, StepError, StepSpec, parameters_of
+from analysis.steps import STEPS, TRUTH, WRITER, StepError, StepSpec, parameters_of, upstream
 
 STAGING_VARIABLE = "RAPPORT_STAGING"  # where the run that started this kernel wants the results
 INPUTS_VARIABLE = "RAPPORT_INPUTS"  # JSON: step -> key of the edition that it must read
@@ -123,9 +123,13 @@ class Step:
         if writer == self.spec.name:
             path = self._folder / "tables" / f"{table}.parquet"
             return path if table in self._written else None
-        key = self._inputs.get(writer) if self._run else store.current(self.study.name, writer)
+        key = self._key(writer)
         path = store.edition(self.study.name, writer, key) / "tables" / f"{table}.parquet" if key else None
         return path if path and path.is_file() else None
+
+    def _key(self, step: str) -> str | None:
+        """The edition of an earlier step that this one reads."""
+        return self._inputs.get(step) if self._run else store.current(self.study.name, step)
 
     def write(self, table: str, content: ibis.Table | pd.DataFrame) -> None:
         """Stage a canonical table, checked against its contract.
@@ -156,6 +160,77 @@ class Step:
         """Stage a list that leaves for another system; it appears under ``data/exports/<study>/`` as CSV and Parquet."""
         write_csv(content, self._folder / "exports" / f"{name}.csv")
         content.to_parquet(self._folder / "exports" / f"{name}.parquet", index=False)
+
+    # -- what earlier steps published, and what is true ------------------------------------------------------------------
+
+    def findings(self, step: str) -> dict[str, dict[str, Any]]:
+        """What an earlier step found: id -> ``value, low, high, unit, reason, sentence, figure, answer``.
+
+        Raises
+        ------
+        StepError
+            It has not run on this study, or this step does not read from it.
+        """
+        return {found["id"]: found for found in store.read_json(self._edition(step) / "findings.json")}
+
+    def shown(self, step: str, table_id: str) -> pd.DataFrame:
+        """A table for people that an earlier step showed, from its CSV; empty where it showed no such table.
+
+        Raises
+        ------
+        StepError
+            It has not run on this study, or this step does not read from it.
+        """
+        path = self._edition(step) / "csv" / f"{table_id}.csv"
+        return pd.read_csv(path, encoding="utf-8-sig") if path.is_file() else pd.DataFrame()
+
+    def parameters(self, step: str) -> dict[str, Any]:
+        """The parameters with which an earlier step ran.
+
+        Raises
+        ------
+        StepError
+            It has not run on this study, or this step does not read from it.
+        """
+        return store.read_json(self._edition(step) / store.MANIFEST)["parameters"]
+
+    def truth(self, table: str) -> ibis.Table:
+        """A truth table of a simulated company, as an Ibis table.
+
+        Raises
+        ------
+        StepError
+            This step may not know the truth, or there is no such table.
+        """
+        return self.connection.read_parquet(self._truth(f"{table}.parquet"))
+
+    def planted(self) -> dict[str, Any]:
+        """Every number that was planted in a simulated company, and the totals of the company without dirt.
+
+        Raises
+        ------
+        StepError
+            This step may not know the truth, or it is not there.
+        """
+        return store.read_json(self._truth("planted.json"))
+
+    def _edition(self, step: str) -> Path:
+        if step not in upstream(self.spec, self.study):
+            raise StepError(f"{self.spec.name} reads nothing of {step} on study {self.study.name}")
+        key = self._key(step)
+        if key is None:
+            raise StepError(f"{step} has not run on study {self.study.name}; run notebook {step} on it first")
+        return store.edition(self.study.name, step, key)
+
+    def _truth(self, name: str) -> Path:
+        path = paths.truth(self.study.name) / name
+        if TRUTH not in self.spec.needs:
+            raise StepError(f"{self.spec.name} may not know the truth; only a step that needs {TRUTH} may")
+        if not path.is_file():
+            raise StepError(
+                f"{paths.shown(path)}: no such file; run notebook 01_data_cleaning on a simulated company first"
+            )
+        return path
 
     # -- what the reader sees ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,9 @@ class StepError(RapportError):
     """A notebook asked for something that its step cannot give."""
 
 
+TRUTH = "truth"  # stands for the truth tables beside a simulated company's raw files; no notebook writes it
+
+
 @dataclass(frozen=True)
 class StepSpec:
     """One notebook.
@@ -25,7 +28,7 @@ class StepSpec:
     ----------
     name : the notebook's file name without its ending.
     room : the package that computes for it; its ``parameters.Parameters`` types the notebook's parameters.
-    needs : tables without which it is not run.
+    needs : tables without which it is not run, and ``TRUTH``, which only a simulated company has.
     uses : tables that it reads where the study has them.
     writes : tables that it may write.
     """
@@ -87,6 +90,25 @@ STEPS = {
             uses=("customers", "products", "offers", "customer_summary", "customer_segment"),
             writes=("campaign_effects", "target_list"),
         ),
+        StepSpec(
+            "08_scorecard",
+            "analysis.scorecard",
+            needs=(
+                "quarantine",
+                "order_lines",
+                "customer_summary",
+                "customer_value",
+                "customer_segment",
+                "survey_responses",
+                "customer_loyalty",
+                "campaigns",
+                "contacts",
+                "campaign_effects",
+                TRUTH,
+            ),
+            uses=("customers",),
+            writes=(),
+        ),
     )
 }
 WRITER = {table: spec.name for spec in STEPS.values() for table in spec.writes}
@@ -94,7 +116,7 @@ WRITER = {table: spec.name for spec in STEPS.values() for table in spec.writes}
 
 def available(study: Study) -> set[str]:
     """The tables that the walk makes for ``study``."""
-    tables = set(study.tables) | {"quarantine"}
+    tables = set(study.tables) | {"quarantine"} | ({TRUTH} if study.simulation else set())
     if "order_lines" in tables:
         tables.add("customers")
     for spec in STEPS.values():
@@ -109,10 +131,16 @@ def missing(spec: StepSpec, study: Study) -> tuple[str, ...]:
     return tuple(table for table in spec.needs if table not in there)
 
 
+def concerns(spec: StepSpec, study: Study) -> bool:
+    """Whether a step's question can be asked of ``study``: only a simulated company has a truth to be held against."""
+    return TRUTH not in spec.needs or study.simulation is not None
+
+
 def upstream(spec: StepSpec, study: Study) -> tuple[str, ...]:
     """The steps whose tables ``spec`` reads in this study, in order."""
     there = available(study)
-    writers = {WRITER[t] for t in (*spec.needs, *spec.uses) if t in there and WRITER[t] != spec.name}
+    read = {t for t in (*spec.needs, *spec.uses) if t in there and t != TRUTH}
+    writers = {WRITER[t] for t in read if WRITER[t] != spec.name}
     return tuple(name for name in STEPS if name in writers and not missing(STEPS[name], study))
 
 

@@ -286,6 +286,15 @@ class Survey(_Strict):
         return tuple(item for block in self.blocks.values() for item in block)
 
 
+class Simulation(_Strict):
+    """A company that does not exist: its raw files are made by ``analysis.simulate``, with the truth beside them."""
+
+    world: Literal["textbook", "company"]
+    customers: int = Field(ge=1, le=10_000_000)
+    seed: int = Field(1, ge=0)
+    confounding: float = Field(0.0, ge=0, lt=1)
+
+
 class Quote(_Strict):
     """What a source says of itself, in its own words."""
 
@@ -330,6 +339,7 @@ class Study(_Strict):
     privacy: Privacy = Privacy()
     rules: Rules = Rules()
     survey: Survey | None = None
+    simulation: Simulation | None = None
     sources: dict[str, Source]
     tables: dict[str, TableMapping]
     seed: int = 1
@@ -514,7 +524,7 @@ def load(name: str) -> Study:
         raise StudyError(f"there is no study {name!r}; choose from {', '.join(names())}, or make new-study NAME={name}")
     content = read_yaml(path)
     if "like" in content:
-        # A study may be a variant of another: what it says replaces what the other says, key by key.
+        # A study may be a variant of another: what it says replaces what the other says, key by key; null takes a key out.
         base = read_yaml(paths.studies() / str(content.pop("like")) / "study.yaml")
         content = _merge(base, content)
     strange = [key for key in content if not isinstance(key, str)]
@@ -533,7 +543,7 @@ def _merge(base: dict, change: dict) -> dict:
     for key, value in change.items():
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = _merge(base[key], value) if both else value
-    return merged
+    return {key: value for key, value in merged.items() if value is not None or key not in base}
 
 
 def overrides(name: str, step: str) -> dict[str, Any]:

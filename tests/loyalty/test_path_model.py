@@ -74,6 +74,37 @@ def test_bootstrap_intervals_cover_the_population_paths(chain, population):
     assert (np.abs(hits / replications - 0.9) < 4 * error).all(), hits / replications
 
 
+def test_intervals_allow_for_customers_who_answered_more_than_once(chain, population):
+    """Three answers each, much alike: taken for 240 people, 80 customers look far more certain than they are."""
+    matrix, *_ = population([equal_block(3, r) for r in (0.5, 0.6, 0.5)], [np.ones(3)] * 3, PHI)
+    truth = estimate(matrix[None], Layout.of(chain)).paths[0]
+    rng, replications, alike = np.random.default_rng(21), 200, 0.9
+    number = np.tile([f"C{k}" for k in range(80)], 3)
+    hits = {"rows": np.zeros(3), "customers": np.zeros(3)}
+    for _ in range(replications):
+        own, shared = answers_of(chain, matrix, 240, rng), answers_of(chain, matrix, 80, rng)
+        answers = np.sqrt(1 - alike) * own + np.sqrt(alike) * pd.concat([shared] * 3, ignore_index=True)
+        for name, customers in (("rows", None), ("customers", pd.Series(number))):
+            drawn = PLSPathModel(answers, chain, customers=customers).fit().bootstrap(300, seed=rng)
+            limits = drawn.conf_int(method="bca")
+            hits[name] += (limits["low"].to_numpy() <= truth) & (truth <= limits["high"].to_numpy())
+    four_errors = 4 * np.sqrt(0.95 * 0.05 / replications)
+    assert (hits["rows"] / replications < 0.95 - four_errors).all(), hits
+    assert (np.abs(hits["customers"] / replications - 0.95) < four_errors).all(), hits
+
+
+def test_a_customers_rows_are_drawn_and_left_out_together(mobi, ecsi_model):
+    numbers = pd.Series([None] * 50 + [f"C{k % 100}" for k in range(200)])
+    model = PLSPathModel(mobi, ecsi_model, customers=numbers)
+    assert model.respondents == 150
+    results = model.fit()
+    np.testing.assert_allclose(results.params, PLSPathModel(mobi, ecsi_model).fit().params, atol=1e-12)
+    rest = PLSPathModel(mobi[numbers != "C0"], ecsi_model).fit().params
+    np.testing.assert_allclose(results.jackknife()["paths"][0], rest, atol=1e-8)
+    with pytest.raises(EstimationError, match="come from 5 customers"):
+        PLSPathModel(mobi, ecsi_model, customers=pd.Series(np.arange(250) % 5))
+
+
 def test_bootstrap_standard_errors_match_the_spread_of_estimates(chain, population):
     matrix, *_ = population([equal_block(3, 0.6)] * 3, [np.ones(3)] * 3, PHI)
     rng = np.random.default_rng(8)
@@ -361,5 +392,5 @@ def test_cautions(mobi, ecsi_model, fitted):
 def test_bad_bootstrap_requests_are_refused(fitted):
     with pytest.raises(EstimationError, match="at least 2"):
         fitted.bootstrap(1)
-    with pytest.raises(EstimationError, match="row numbers from 0 to 249"):
+    with pytest.raises(EstimationError, match="numbers from 0 to 249"):
         fitted.bootstrap(indices=np.zeros((4, 10), dtype=int))

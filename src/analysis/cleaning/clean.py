@@ -78,6 +78,7 @@ def clean(study: Study, connection: ibis.BaseBackend) -> Cleaned:
     RapportError
         A mapped column is not in its source, or nothing in a column can be read; one line with the cure.
     """
+    sources.prepare(study)
     cleaner = _Cleaner(study, connection)
     for table in ORDER:
         if table in study.tables:

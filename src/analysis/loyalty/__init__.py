@@ -9,6 +9,7 @@
 >>> loyalty.loyalty_drivers(results, draws, scale=(1, 10))
 """
 
+from .consistent import consistent_paths
 from .drivers import loyalty_drivers
 from .facts import (
     extremes,
@@ -75,6 +76,7 @@ __all__ = [
     "Thresholds",
     "assess_blocks",
     "composite",
+    "consistent_paths",
     "construct_scores",
     "customer_loyalty",
     "delivered_value",

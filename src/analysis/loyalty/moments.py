@@ -2,7 +2,8 @@
 
 A resample is a row of counts (how often each respondent was drawn). Cross-products of the items are computed
 once a respondent; counts times cross-products gives every resample's moments. Survey weights multiply the
-counts, and mean replacement of missing answers is done with each resample's own means, exactly.
+cross-products, those of a respondent with several rows are added up, so that the rows are drawn together, and mean
+replacement of missing answers is done with each resample's own means, exactly.
 """
 
 from __future__ import annotations
@@ -32,31 +33,38 @@ class MomentBatch(NamedTuple):
 
 
 class Moments:
-    """Row-wise cross-products of a data matrix, ready to be summed over any resample.
+    """Cross-products of a data matrix, a respondent at a time, ready to be summed over any resample.
 
     Parameters
     ----------
     values : (n, p) items; NaN is a missing answer and is replaced by the mean within every resample
     weights : (n,) non-negative survey weights, or None for equal ones
+    respondents : (n,) number of the respondent behind each row, 0 ... m - 1, or None where every row has its own
     """
 
-    def __init__(self, values: Array, weights: Array | None = None) -> None:
+    def __init__(
+        self, values: Array, weights: Array | None = None, respondents: NDArray[np.integer] | None = None
+    ) -> None:
         values = np.asarray(values, dtype=float)
         n, p = values.shape
-        self.rows, self.width = n, p
-        self.weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+        self.width = p
+        weights = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
         seen = ~np.isnan(values)
         self._complete = bool(seen.all())
         filled = np.where(seen, values, 0.0)
-        mass = np.maximum(self.weights @ seen, np.finfo(float).tiny)
-        self._centre = self.weights @ filled / mass
+        mass = np.maximum(weights @ seen, np.finfo(float).tiny)
+        self._centre = weights @ filled / mass
         centred = np.where(seen, values - self._centre, 0.0)
-        spread = np.sqrt(self.weights @ centred**2 / self.weights.sum())
+        spread = np.sqrt(weights @ centred**2 / weights.sum())
         # An item that is constant up to rounding must not be blown up to unit variance.
         floor = 1e-9 * np.maximum(np.abs(self._centre), np.finfo(float).tiny)
         self._scale = np.where(spread > floor, spread, 1.0)
         z = np.where((spread > floor)[None, :], centred / self._scale, 0.0)
-        self._features = self._cross_products(z, seen)
+        self._mass, self._features = weights, self._cross_products(z, seen)
+        self._features *= weights[:, None]
+        if respondents is not None:
+            self._mass, self._features = _added(weights, self._features, respondents)
+        self.respondents = len(self._mass)
 
     def _cross_products(self, z: Array, seen: NDArray[np.bool_]) -> Array:
         p = self.width
@@ -72,18 +80,17 @@ class Moments:
         return np.hstack(parts)
 
     def batch(self, counts: Array) -> MomentBatch:
-        """Moments of the resamples that `counts` (B, n) describes."""
-        drawn = np.asarray(counts, dtype=float) * self.weights
-        return self._from_sums(drawn @ self._features, drawn.sum(axis=1))
+        """Moments of the resamples that `counts` (B, respondents) describes."""
+        drawn = np.asarray(counts, dtype=float)
+        return self._from_sums(drawn @ self._features, drawn @ self._mass)
 
-    def without_each(self, rows: slice) -> MomentBatch:
-        """Moments of the samples that leave out one of `rows` each: the jackknife, in one subtraction."""
-        w = self.weights[rows]
-        sums = self.weights @ self._features - w[:, None] * self._features[rows]
-        return self._from_sums(sums, self.weights.sum() - w)
+    def without_each(self, left_out: slice) -> MomentBatch:
+        """Moments of the samples that leave out one respondent each: the jackknife, in one subtraction."""
+        sums = self._features.sum(axis=0) - self._features[left_out]
+        return self._from_sums(sums, self._mass.sum() - self._mass[left_out])
 
     def _from_sums(self, sums: Array, total: Array) -> MomentBatch:
-        # A resample may draw only rows of weight zero; its items then count as constant.
+        # A resample may draw only respondents of weight zero; its items then count as constant.
         total = np.where(total > 0, total, 1.0)
         p, pairs = self.width, self.width * (self.width + 1) // 2
         products = sums[:, p : p + pairs][:, self._lookup]
@@ -111,16 +118,23 @@ class Moments:
 
     def full(self) -> MomentBatch:
         """Moments of the sample itself (a batch of one)."""
-        return self.batch(np.ones((1, self.rows)))
+        return self.batch(np.ones((1, self.respondents)))
 
 
-def draw_indices(rows: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Row numbers of `draws` bootstrap resamples: (draws, rows), each row drawn with replacement."""
-    return rng.integers(0, rows, size=(draws, rows))
+def _added(weights: Array, features: Array, respondents: NDArray[np.integer]) -> tuple[Array, Array]:
+    """Weights (m,) and features (m, f) summed over the rows of each respondent."""
+    order = np.argsort(respondents, kind="stable")
+    first = np.flatnonzero(np.diff(respondents[order], prepend=-1))
+    return np.add.reduceat(weights[order], first), np.add.reduceat(features[order], first, axis=0)
 
 
-def counts_of(indices: NDArray[np.integer], rows: int) -> Array:
-    """How often each of `rows` rows occurs in every resample of `indices` (B, any length): (B, rows)."""
+def draw_indices(respondents: int, draws: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Numbers of those in each of `draws` bootstrap resamples: (draws, respondents), drawn with replacement."""
+    return rng.integers(0, respondents, size=(draws, respondents))
+
+
+def counts_of(indices: NDArray[np.integer], respondents: int) -> Array:
+    """How often each respondent occurs in every resample of `indices` (B, any length): (B, respondents)."""
     draws = len(indices)
-    flat = (np.asarray(indices) + rows * np.arange(draws)[:, None]).ravel()
-    return np.bincount(flat, minlength=draws * rows).reshape(draws, rows).astype(float)
+    flat = (np.asarray(indices) + respondents * np.arange(draws)[:, None]).ravel()
+    return np.bincount(flat, minlength=draws * respondents).reshape(draws, respondents).astype(float)

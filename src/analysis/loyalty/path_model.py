@@ -103,11 +103,13 @@ class PLSPathModel:
         out either way.
     missing_codes : values that mean "no answer"
     weights : (n,) survey weights, one a row of `data`, or None
+    customers : (n,) who gave each row of answers (null: somebody seen once), or None where nobody answered twice. Rows of
+        one customer are not independent, so resamples and the jackknife take or leave them together.
 
     Raises
     ------
     EstimationError
-        Too few rows, a constant or empty item, bad weights.
+        Too few rows or customers, a constant or empty item, bad weights.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class PLSPathModel:
         missing: Missing = "mean",
         missing_codes: Iterable = (),
         weights: Array | pd.Series | None = None,
+        customers: pd.Series | None = None,
     ) -> None:
         if scheme not in SCHEMES:
             raise EstimationError(f"scheme {scheme!r} is unknown: use one of {', '.join(SCHEMES)}")
@@ -134,9 +137,12 @@ class PLSPathModel:
         self.answers = answers[keep]
         self.left_out = int((~keep).sum())
         self.missing_share = self.answers.isna().mean()
+        kept = keep.to_numpy()
+        respondents = None if customers is None else _respondents(customers[kept])
+        self.respondents = len(self.answers) if respondents is None else int(respondents.max(initial=-1)) + 1
         self._check_rows()
-        kept = None if survey_weights is None else survey_weights[keep.to_numpy()]
-        self.moments = Moments(self.answers.to_numpy(float), kept)
+        weighted = None if survey_weights is None else survey_weights[kept]
+        self.moments = Moments(self.answers.to_numpy(float), weighted, respondents)
         constant = self.moments.full().constant[0]
         if constant.any():
             names = [item for item, flat in zip(specification.items, constant, strict=True) if flat]
@@ -151,6 +157,10 @@ class PLSPathModel:
         if len(self.answers) < needed:
             raise EstimationError(
                 f"{len(self.answers)} usable rows ({self.left_out} left out): this model needs at least {needed}"
+            )
+        if self.respondents < needed:
+            raise EstimationError(
+                f"the {len(self.answers)} rows come from {self.respondents} customers: this model needs at least {needed}"
             )
         empty = self.answers.columns[self.answers.isna().all()]
         if len(empty):
@@ -204,7 +214,7 @@ class PLSResults:
 
     @property
     def nobs(self) -> int:
-        """Respondents used."""
+        """Rows of answers used."""
         return len(self.model.answers)
 
     @property
@@ -359,17 +369,19 @@ class PLSResults:
         ----------
         draws : number of resamples
         seed : integer or numpy Generator
-        indices : (draws, n) row numbers to use instead of drawing them
+        indices : (draws, respondents) numbers of the respondents to use instead of drawing them; those of the rows
+            unless somebody answered more than once
         """
+        respondents = self.model.respondents
         if indices is None:
             if draws < 2:
                 raise EstimationError(f"draws={draws}: a bootstrap needs at least 2")
             rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
-            indices = draw_indices(self.nobs, draws, rng)
+            indices = draw_indices(respondents, draws, rng)
         indices = np.asarray(indices)
-        if indices.ndim != 2 or indices.shape[1] != self.nobs or indices.min() < 0 or indices.max() >= self.nobs:
-            raise EstimationError(f"indices must be (draws, {self.nobs}) row numbers from 0 to {self.nobs - 1}")
-        small = np.uint16 if self.nobs <= np.iinfo(np.uint16).max else np.uint32
+        if indices.ndim != 2 or indices.shape[1] != respondents or indices.min() < 0 or indices.max() >= respondents:
+            raise EstimationError(f"indices must be (draws, {respondents}), numbers from 0 to {respondents - 1}")
+        small = np.uint16 if respondents <= np.iinfo(np.uint16).max else np.uint32
         stored = indices.astype(small)
         parts, outcomes = [], []
         for batch in resampled(self.model.moments, stored):
@@ -384,10 +396,10 @@ class PLSResults:
         return BootstrapResults(self, stored, outcome, values)
 
     def jackknife(self) -> dict[str, Array]:
-        """Every quantity with one respondent left out in turn: arrays (n, ...), failed ones NaN."""
+        """Every quantity with one respondent left out in turn: arrays (respondents, ...), failed ones NaN."""
         step = 256
         parts = []
-        for start in range(0, self.nobs, step):
+        for start in range(0, self.model.respondents, step):
             batch = self.model.moments.without_each(slice(start, start + step))
             parts.append(quantities(batch, self._estimate(batch), self.model.layout))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -535,10 +547,10 @@ def quantities(moments: MomentBatch, estimates: Estimates, layout: Layout) -> di
 
 
 def resampled(moments: Moments, indices: NDArray[np.integer]) -> Iterator[MomentBatch]:
-    """Moments of the resamples that `indices` (B, n) names, in batches that fit the processor's cache."""
-    step = int(np.clip(4_000_000 // moments.rows, 1, 256))
+    """Moments of the resamples of respondents in `indices`, in batches that fit the processor's cache."""
+    step = int(np.clip(4_000_000 // moments.respondents, 1, 256))
     for start in range(0, len(indices), step):
-        yield moments.batch(counts_of(indices[start : start + step], moments.rows))
+        yield moments.batch(counts_of(indices[start : start + step], moments.respondents))
 
 
 def _own_loadings(estimates: Estimates, layout: Layout) -> Array:
@@ -552,6 +564,14 @@ def _route(specification: Specification, route: Sequence[str]) -> list[int]:
     if missing or not steps:
         raise ValueError(f"no path {' -> '.join(missing[0] if missing else route)} in the model")
     return [arrows.index(step) for step in steps]
+
+
+def _respondents(customers: pd.Series) -> NDArray[np.int64]:
+    """Number of the customer behind each row; rows without a customer have one of their own."""
+    codes, known = pd.factorize(customers)
+    unknown = codes < 0
+    codes[unknown] = len(known) + np.arange(unknown.sum())
+    return codes
 
 
 def _checked_weights(weights: Array | pd.Series | None, rows: int) -> Array | None:

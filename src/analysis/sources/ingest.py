@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import importlib
 import importlib.metadata
 import json
 import os
@@ -35,6 +36,14 @@ class RawTable:
     columns: tuple[str, ...]
     rows: int
     digest: str
+
+
+def prepare(study: Study) -> None:
+    """Make the raw files of a study that is simulated, where they are not there yet; nothing to do for any other."""
+    if study.simulation is not None:
+        # Loaded by name: what the simulator writes counts by its content, so its code is no part of a notebook's.
+        folder = importlib.import_module("analysis.simulate.folder")
+        folder.ensure(folder.Settings(**study.simulation.model_dump()), paths.raw(study.name))
 
 
 def locate(source: Source, study: str) -> Path:

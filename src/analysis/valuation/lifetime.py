@@ -9,11 +9,18 @@ Definitions, all in margin and not in sales:
   to the end of the horizon. What lifetimes, PyMC-Marketing and CLVTools call CLV is our `residual_value`;
 * `clv_low`, `clv_high`: a 95 % prediction interval. The past is known, so all of its width is the future's;
 * `profit`: existing margin less the cost of serving the customer's orders, where the study states that cost.
+
+The base's totals (purchases, sales, margin) have 95 % prediction intervals too: they are meant to hold what the base will
+really do, not its expectation. They put together three things: what customers do by chance, how well the parameters
+are known, and the part of the forecast's total error in the holdout that these two do not explain. A forecast that was off in
+the holdout by no more than chance keeps the interval of its model, so chance is not counted twice; one that was off
+by more is taken to be off again by as much, either way, over the horizon. `make coverage` shows how often they hold.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +28,7 @@ import pandas as pd
 
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.holdout import (
+    HEURISTICS,
     LAST_PERIOD,
     SAME_RATE,
     Holdout,
@@ -29,12 +37,15 @@ from analysis.valuation.holdout import (
 )
 from analysis.valuation.models import FittedModels
 from analysis.valuation.pareto_nbd import ParetoNBD
-from analysis.valuation.purchases import Array
+from analysis.valuation.purchases import Array, PurchaseResults
+from analysis.valuation.spend import GammaGammaResults
 from analysis.valuation.summary import DAYS_PER_WEEK
 
 WEEKS_PER_YEAR = 365.25 / DAYS_PER_WEEK
 _CHUNK = 20_000
-_REPEATS = 8
+_REPEATS = 8  # futures at each drawn set of parameters
+_FUTURES = 20  # a customer, behind the variance of the base's total
+_STEP = 1e-3  # of a standard error, for derivatives
 _SMALLEST_GROUP = 30
 
 
@@ -61,11 +72,13 @@ class CustomerValue:
         "holdout" (errors of the forecast in the holdout, carried over in proportion), or "none".
     margin : float or None
         Margin as a share of sales that the future is valued at.
+    purchases : Estimate
+        Total expected purchases of the base over the horizon, with a 95 % prediction interval.
     existing, residual, expected_sales : Estimate
-        Totals over the base, money. `residual` is null without a margin. Their intervals combine the spread over
-        customers with the total error that the forecast made in the holdout.
-    miss : float or None
-        That total error: forecast over actual spend in the holdout, less one.
+        Totals over the base, money. `residual` is null without a margin.
+    purchases_doubt, sales_doubt : float or None
+        The share of purchases and of sales by which the forecast missed the holdout, beyond what chance explains, and which
+        widens the totals' intervals; None without a holdout.
     horizon_weeks : int
     """
 
@@ -77,10 +90,12 @@ class CustomerValue:
     spend_model: bool
     interval: str
     margin: float | None
+    purchases: Estimate
     existing: Estimate
     residual: Estimate
     expected_sales: Estimate
-    miss: float | None
+    purchases_doubt: float | None
+    sales_doubt: float | None
     horizon_weeks: int
 
     @property
@@ -125,17 +140,20 @@ def mean_discount(discount: float, horizon: Array | float) -> Array | float:
 
 
 def choose_forecast(models: FittedModels, holdout: Holdout | None, entry: str) -> str:
-    """The forecast that values the base: the holdout's winner, as long as it can be fitted on the whole period.
+    """The forecast that values the base.
 
-    Without a holdout the model with the highest likelihood is taken, and where customers are older than the data
-    (`entry` "left_truncated"), or no model fits, the customer's own rate so far.
+    The holdout decides between models and plain rules. Where a model wins, or nothing could be held out, the model with
+    the smallest AIC is taken: the likelihood of the whole period tells models apart that a few held-out weeks do not.
+    Where customers are older than the data (`entry` "left_truncated") the likelihoods rest on ages that nobody knows, so
+    the holdout's winner is taken, as long as it can be fitted, and without a holdout the customer's own rate so far.
     """
+    truncated = entry == "left_truncated"
+    if models.purchases and not truncated and (holdout is None or holdout.best_kind == "model"):
+        return min(models.purchases, key=lambda name: models.purchases[name].aic)
     if holdout is not None:
         for name in holdout.scores["forecast"]:
-            if name in models.purchases or name in (SAME_RATE, LAST_PERIOD):
+            if name in models.purchases or name in HEURISTICS:
                 return str(name)
-    if models.purchases and entry != "left_truncated":
-        return max(models.purchases, key=lambda name: models.purchases[name].llf)
     return SAME_RATE
 
 
@@ -200,19 +218,20 @@ def customer_value(
         purchases = results.expected_purchases(horizon_weeks, *_weeks(base))
         discounted = results.expected_purchases(horizon_weeks, *_weeks(base), discount=discount)
         sales = discounted * spend
-        low, high, spread = _simulated(base, models, name, horizon_weeks, discount, spend, draws, seed)
-        # where a purchase is less likely than 1 in 40 the limits are both zero and would leave the mean outside
+        low, high = _simulated(base, models, name, horizon_weeks, discount, spend, draws, seed)
+        # where a purchase is less likely than 1 in 20 the limits are both zero and would leave the mean outside
         low, high = np.minimum(low, sales), np.maximum(high, sales)
         interval = "simulation"
     else:
         purchases = _heuristic(name, base, recent, holdout, horizon_weeks, window_days, entry)
         sales = purchases * spend * mean_discount(discount, horizon_weeks)
-        low, high, spread = _from_holdout_errors(sales, name, holdout, horizon_weeks)
+        low, high = _from_holdout_errors(sales, name, holdout, horizon_weeks)
         interval = "none" if holdout is None else "holdout"
     if not (base["frequency"] > 0).any():
         # nobody came back: a forecast of zero for all of them would be a claim, and there is no evidence for it
         purchases, sales, low, high = (np.full(len(base), np.nan) for _ in range(4))
-    miss = None if holdout is None else spend_miss(holdout, name)
+    spread = _spread(base, models, name, holdout, horizon_weeks, discount, seed)
+    doubt = (None, None) if holdout is None else tuple(_doubt(holdout, name, seed).tolist())
 
     known = base["margin"] if "margin" in base else pd.Series(np.nan, index=base.index)
     factor = np.nan if share is None else share
@@ -233,7 +252,7 @@ def customer_value(
     )
     if cost_to_serve is not None:
         frame["profit"] = existing - cost_to_serve * base["orders"].to_numpy(float)
-    expected_sales = _total(float(sales.sum()), spread, miss)
+    expected_sales = _total(float(sales.sum()), spread[1], doubt[1])
     return CustomerValue(
         frame=frame,
         forecast=name,
@@ -243,21 +262,16 @@ def customer_value(
         spend_model=models.spend is not None,
         interval=interval,
         margin=share,
+        purchases=_total(float(purchases.sum()), spread[0], doubt[0]),
         existing=Estimate(float(existing.sum()), reason="it is the past, counted and not estimated")
         if np.isfinite(existing).all()
         else Estimate(float("nan"), reason="the study states neither costs nor a margin"),
         residual=_scaled(expected_sales, share),
         expected_sales=expected_sales,
-        miss=miss,
+        purchases_doubt=doubt[0],
+        sales_doubt=doubt[1],
         horizon_weeks=horizon_weeks,
     )
-
-
-def spend_miss(holdout: Holdout, name: str) -> float | None:
-    """Total error of a forecast's spend in the holdout: forecast over actual, less one; None where nobody bought."""
-    actual = float(holdout.frame["holdout_spend"].sum())
-    forecast = holdout.forecast(name) * expected_spend(holdout.models, holdout.frame)
-    return float(forecast.sum() / actual - 1.0) if actual > 0 else None
 
 
 def value_groups(value: CustomerValue, groups: int = 10, small_group: int = 10) -> pd.DataFrame:
@@ -344,12 +358,13 @@ def _simulated(
     mean_spend: Array,
     draws: int,
     seed: int,
-) -> tuple[Array, Array, float]:
-    """95 % prediction limits of discounted sales a customer, and the relative spread of their total.
+) -> tuple[Array, Array]:
+    """95 % prediction limits of discounted sales a customer.
 
     Parameters are drawn from their sampling distribution; at each set, futures are drawn for every customer:
     whether they are still one, how long they stay, how often they buy, what they spend. When purchases fall
-    within the time a customer stays enters by its mean discount factor.
+    within the time a customer stays enters by its mean discount factor. Where the lower limit is zero, no future lies
+    below it, so all of the 5 % that the interval leaves out lie above.
     """
     results = models.purchases[name]
     sets = max(1, draws // _REPEATS)
@@ -359,7 +374,6 @@ def _simulated(
     x, t_x, age = _weeks(base)
     mean = base["monetary_value"].to_numpy(float)
     low, high = np.empty(len(base)), np.empty(len(base))
-    totals = np.zeros(sets * _REPEATS)
     for start in range(0, len(base), _CHUNK):
         rows = slice(start, start + _CHUNK)
         drawn = []
@@ -371,14 +385,13 @@ def _simulated(
             else:
                 money = models.spend.with_params(spend_params[k]).simulate_spend(bought, x[rows], mean[rows], rng)
             drawn.append((money * mean_discount(discount, active)).astype(np.float32))
-        futures = np.concatenate(drawn)
-        low[rows], high[rows] = np.quantile(futures, [0.025, 0.975], axis=0)
-        totals += futures.sum(axis=1, dtype=float)
-    return low, high, float(totals.std(ddof=1) / totals.mean()) if totals.mean() > 0 else float("nan")
+        low[rows], upper, one_sided = np.quantile(np.concatenate(drawn), [0.025, 0.975, 0.95], axis=0)
+        high[rows] = np.where(low[rows] > 0, upper, one_sided)
+    return low, high
 
 
-def _from_holdout_errors(sales: Array, name: str, holdout: Holdout | None, horizon: int) -> tuple[Array, Array, float]:
-    """95 % limits of sales a customer from the errors that the forecast made in the holdout, and their spread.
+def _from_holdout_errors(sales: Array, name: str, holdout: Holdout | None, horizon: int) -> tuple[Array, Array]:
+    """95 % limits of sales a customer from the errors that the forecast made in the holdout.
 
     Customers of the holdout are grouped by what was forecast for them (at least 30 a group); the 2.5 % and
     97.5 % points of a group's errors (actual less forecast spend) are carried over in proportion to the length
@@ -386,11 +399,11 @@ def _from_holdout_errors(sales: Array, name: str, holdout: Holdout | None, horiz
     """
     missing = np.full(len(sales), np.nan)
     if holdout is None:
-        return missing, missing, float("nan")
+        return missing, missing
     forecast = holdout.forecast(name) * expected_spend(holdout.models, holdout.frame)
     actual = holdout.frame["holdout_spend"].to_numpy(float)
     if len(forecast) < _SMALLEST_GROUP or not np.isfinite(forecast).all():
-        return missing, missing, float("nan")
+        return missing, missing
     groups = max(1, min(10, len(forecast) // _SMALLEST_GROUP))
     edges = np.unique(np.quantile(forecast, np.linspace(0, 1, groups + 1)[1:-1]))
     group = np.searchsorted(edges, forecast, side="left")
@@ -402,16 +415,95 @@ def _from_holdout_errors(sales: Array, name: str, holdout: Holdout | None, horiz
     )
     stretch = horizon / holdout.weeks
     mine = limits[np.searchsorted(edges, sales / stretch, side="left")] * stretch
-    spread = np.std(actual - forecast, ddof=1) * np.sqrt(len(actual)) / forecast.sum() if forecast.sum() > 0 else np.nan
-    return np.clip(sales + mine[:, 0], 0.0, sales), sales + np.maximum(mine[:, 1], 0.0), float(spread)
+    return np.clip(sales + mine[:, 0], 0.0, sales), sales + np.maximum(mine[:, 1], 0.0)
 
 
-def _total(value: float, spread: float, miss: float | None) -> Estimate:
+def _spread(
+    base: pd.DataFrame,
+    models: FittedModels,
+    name: str,
+    holdout: Holdout | None,
+    horizon: float,
+    discount: float,
+    seed: int,
+) -> Array:
+    """Standard deviation, as a share, of the base's total purchases and of its total sales around a forecast: shape (2,).
+
+    For a model it is the model's own: what customers do by chance (variances over futures drawn at the estimates, which
+    add up because customers are independent) and how well the parameters are known (delta method on the log scale). A
+    large base is represented by every k-th customer, so that the cost does not grow with it.
+    For a plain rule it is what the errors over customers in the holdout say; NaN without one.
+    """
+    if name not in models.purchases:
+        return _spread_of_errors(holdout, name)
+    stride = -(-len(base) // _CHUNK)
+    part, results, rng = base.iloc[::stride], models.purchases[name], np.random.default_rng(seed)
+    weeks, spend = _weeks(part), expected_spend(models, part)
+    bought, active = results.simulate_future(horizon, *weeks, rng, size=_FUTURES)
+    if models.spend is None:
+        money = bought * spend
+    else:
+        money = models.spend.simulate_spend(bought, weeks[0], part["monetary_value"].to_numpy(float), rng)
+    money = money * mean_discount(discount, active)
+    by_chance = np.array([bought.var(axis=0, ddof=1).sum(), money.var(axis=0, ddof=1).sum()])
+
+    def counts(at: PurchaseResults) -> tuple[Array, Array]:
+        undiscounted = at.expected_purchases(horizon, *weeks)
+        return undiscounted, at.expected_purchases(horizon, *weeks, discount=discount) if discount else undiscounted
+
+    def sums(counted: tuple[Array, Array], each: Array) -> Array:
+        return np.array([counted[0].sum(), counted[1] @ each])
+
+    expected = counts(results)
+    slopes = [sums(counts(up), spend) - sums(counts(down), spend) for up, down in _nearby(results)]
+    for up, down in _nearby(models.spend) if models.spend is not None else ():
+        each = [at.expected_spend(part["frequency"], part["monetary_value"]) for at in (up, down)]
+        slopes.append(sums(expected, each[0]) - sums(expected, each[1]))
+    by_parameters = np.square(slopes).sum(axis=0) / (2 * _STEP) ** 2
+    total = sums(expected, spend)
+    return np.sqrt(by_chance / stride + by_parameters) / np.where(total > 0, total, np.nan)
+
+
+def _nearby(results: PurchaseResults | GammaGammaResults) -> Iterator[tuple]:
+    """The same fit a small step up and down along each independent direction of its parameters' sampling distribution."""
+    for direction in np.linalg.cholesky(results.log_cov).T:
+        yield tuple(results.with_params(results.params * np.exp(way * _STEP * direction)) for way in (1, -1))
+
+
+def _spread_of_errors(holdout: Holdout | None, name: str) -> Array:
+    if holdout is None or len(holdout.frame) < _SMALLEST_GROUP:
+        return np.full(2, np.nan)
+    forecast, actual = _tested(holdout, name)
+    total = forecast.sum(axis=1)
+    return (actual - forecast).std(axis=1, ddof=1) * np.sqrt(actual.shape[1]) / np.where(total > 0, total, np.nan)
+
+
+def _tested(holdout: Holdout, name: str) -> tuple[Array, Array]:
+    """Purchases and sales a customer in the holdout, forecast and actual: each of shape (2, customers)."""
+    bought = holdout.forecast(name)
+    forecast = np.array([bought, bought * expected_spend(holdout.models, holdout.frame)])
+    return forecast, holdout.frame[["holdout_frequency", "holdout_spend"]].to_numpy(float).T
+
+
+def _doubt(holdout: Holdout, name: str, seed: int) -> Array:
+    """By how much, as a share, a forecast missed the holdout's total purchases and sales beyond chance: shape (2,).
+
+    Squared, it is the squared miss less the variance that chance gives it. A forecast that could not be tested, since its
+    model could not be fitted on the shorter past, is taken to miss as the best that could.
+    """
+    name = name if name in set(holdout.scores["forecast"]) else holdout.best
+    forecast, actual = (side.sum(axis=1) for side in _tested(holdout, name))
+    chance = _spread(holdout.frame, holdout.models, name, holdout, holdout.weeks, 0.0, seed)
+    miss = forecast / np.where(actual > 0, actual, np.nan) - 1.0
+    return np.sqrt(np.maximum(np.nan_to_num(miss) ** 2 - np.nan_to_num(chance) ** 2, 0.0))
+
+
+def _total(value: float, spread: float, doubt: float | None) -> Estimate:
     if not np.isfinite(value):
         return Estimate(value, reason="nobody has come back yet, so there is nothing to expect a value from")
     if not np.isfinite(spread):
         return Estimate(value, reason="the observed period is too short, or the base too small, to test the forecast")
-    half = 1.959964 * value * float(np.hypot(spread, miss or 0.0))
+    half = 1.959964 * value * float(np.hypot(spread, doubt or 0.0))
     return Estimate(value, max(value - half, 0.0), value + half)
 
 

@@ -1,0 +1,79 @@
+"""The scorecard room: in a company whose truth is known, what was planted against what the notebooks found."""
+
+from analysis.scorecard import figures
+from analysis.scorecard.campaigns import (
+    campaign_entries,
+    coupon_arms,
+    effect_facts,
+    effect_rows,
+    profit_table,
+    redemptions,
+)
+from analysis.scorecard.card import distances, entries, finding, join, tally, verdicts
+from analysis.scorecard.cleaning import (
+    cleaning_entries,
+    fates,
+    precision_table,
+    recall_facts,
+    recall_table,
+    sales_facts,
+    sales_table,
+)
+from analysis.scorecard.facts import answer_facts, for_people, missed
+from analysis.scorecard.loyalty import (
+    Limit,
+    limit,
+    loyalty_entries,
+    path_facts,
+    path_rows,
+    plan_of,
+    repaired,
+    response_facts,
+)
+from analysis.scorecard.segments import kind_facts, segment_entries, stage_table, tier_facts
+from analysis.scorecard.value import alive_table, parameter_table, people_of, value_entries, value_facts
+from analysis.scorecard.words import Words
+
+__all__ = [
+    "Limit",
+    "Words",
+    "alive_table",
+    "answer_facts",
+    "campaign_entries",
+    "cleaning_entries",
+    "coupon_arms",
+    "distances",
+    "effect_facts",
+    "effect_rows",
+    "entries",
+    "fates",
+    "figures",
+    "finding",
+    "for_people",
+    "join",
+    "kind_facts",
+    "limit",
+    "loyalty_entries",
+    "missed",
+    "parameter_table",
+    "path_facts",
+    "path_rows",
+    "people_of",
+    "plan_of",
+    "precision_table",
+    "profit_table",
+    "recall_facts",
+    "recall_table",
+    "redemptions",
+    "repaired",
+    "response_facts",
+    "sales_facts",
+    "sales_table",
+    "segment_entries",
+    "stage_table",
+    "tally",
+    "tier_facts",
+    "value_entries",
+    "value_facts",
+    "verdicts",
+]

@@ -1,0 +1,21 @@
+"""Write a simulated company into a folder."""
+
+import argparse
+import time
+from pathlib import Path
+
+from analysis.simulate.company import Settings, generate
+from analysis.simulate.world import WORLDS
+
+parser = argparse.ArgumentParser(prog="python -m analysis.simulate", description=__doc__)
+parser.add_argument("world", choices=sorted(WORLDS))
+parser.add_argument("customers", type=int)
+parser.add_argument("folder", type=Path)
+parser.add_argument("--seed", type=int, default=1)
+parser.add_argument("--confounding", type=float, default=0.0)
+given = parser.parse_args()
+if given.folder.exists():
+    parser.error(f"{given.folder} is already there; name a new folder")
+started = time.monotonic()
+generate(Settings(given.world, given.customers, given.seed, given.confounding), given.folder)
+print(f"{given.folder}: {given.customers:,} customers in {time.monotonic() - started:.1f} s")
