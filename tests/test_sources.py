@@ -220,7 +220,8 @@ def test_personal_columns_are_hashed_at_the_door(project, monkeypatch):
     assert not tokens & {row["customer"] for row in rows()}
 
 
-_cells = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+# Arrow and Python may know different versions of Unicode; characters that Python's does not know are left out.
+_cells = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=12)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
