@@ -303,11 +303,22 @@ def path_trials(
 # -- the table ---------------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[np.random.Generator], list[Trial]]] = {"value": value, "ate": ate, "path": path}
-BASE, LEAVING = ("purchases of the base", PARETO), (f"{PARETO}, s", "published")
+SMALL = f"effect, random arms, {MEMBERS // 10:,}"
 REASONS = {  # why an interval is outside, as far as it is known
-    BASE: "the delta method takes the parameters for log-normal, which s and beta are not yet in so small a base; the "
-    "published interval is wider, by the part of the miss in the holdout that chance does not explain",
-    LEAVING: "so small a base tells little of how lapsing differs: the width says so, but errors are skewed on the log scale",
+    (
+        f"{PARETO}, s",
+        "published",
+    ): "so small a base tells little of how lapsing differs, as the width says, and only fits with "
+    "a finite s are published: the others are missing from the replications",
+    (
+        SMALL,
+        "cuped",
+    ): "half of so few customers are an arm and most buy nothing; a normal interval of so skewed a mean is short",
+    (SMALL, "difference_in_means"): "as for cuped",
+    (
+        "satisfaction, asked twice, by rows",
+        "percentile",
+    ): "it takes two answers of a customer for those of two; shown for comparison, the notebook draws customers",
 }
 
 

@@ -3,7 +3,7 @@
     python benchmarks/scale.py [CUSTOMERS ...]        (default 10000 100000; SIZE=full adds 1000000)
 
 Memory is the most that all processes of a step held together, sampled from /proc. The table goes to the terminal and to
-``benchmarks/results/scale.md``.
+``benchmarks/results/scale.md``, where sizes that were not asked for keep the rows that they have.
 """
 
 import os
@@ -86,6 +86,12 @@ def one_size(customers: int, root: Path) -> list[str]:
     return rows
 
 
+def _customers(row: str) -> int | None:
+    """The size that a row of the table is about; None for the rest of the file."""
+    first = row.split("|")[1].strip().replace(",", "") if row.startswith("|") else ""
+    return int(first) if first.isdigit() else None
+
+
 def main(sizes: list[int]) -> None:
     head = [
         "| customers | step | wall s | GB |",
@@ -96,7 +102,9 @@ def main(sizes: list[int]) -> None:
         with tempfile.TemporaryDirectory(dir=paths.ROOT / "build") as folder:
             rows += one_size(size, Path(folder))
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, DuckDB {duckdb.__version__}"
-    text = "\n".join([f"`make bench ONLY=scale`, {machine}", "", *head, *rows, ""])
+    before = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
+    kept = [row for row in before if _customers(row) not in (None, *sizes)]
+    text = "\n".join([f"`make bench ONLY=scale`, {machine}", "", *head, *sorted(kept + rows, key=_customers), ""])
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(text, encoding="utf-8")
     print(text)

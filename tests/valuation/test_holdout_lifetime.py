@@ -1,6 +1,7 @@
 """The holdout and the value of customers: who wins, what adds up, what is said when something cannot be had."""
 
 import datetime as dt
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from analysis.valuation import (
     weekly_discount,
 )
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
-from analysis.valuation.lifetime import mean_discount
+from analysis.valuation.lifetime import choose_forecast, mean_discount
 
 FMT = Formatter("en", "USD")
 
@@ -192,6 +193,77 @@ def test_intervals_hold_what_comes():
     inside = ((low - 1e-9 <= came) & (came <= high + 1e-9)).mean()
     assert inside > 0.93
     assert result.residual.low < came.sum() < result.residual.high
+
+
+def test_the_holdout_chooses_the_kind_and_the_likelihood_the_model(base, holdout):
+    models = fit_models(base[0])
+    best = min(models.purchases, key=lambda name: models.purchases[name].aic)
+    assert models.purchases["NBD"].aic > models.purchases[best].aic + 10  # customers do leave
+    names = holdout.scores["forecast"].tolist()
+
+    def won_by(name):
+        rows = holdout.scores.set_index("forecast").loc[[name, *(n for n in names if n != name)]].reset_index()
+        return replace(holdout, scores=rows, best=name)
+
+    assert choose_forecast(models, won_by("NBD"), "first_purchase") == best
+    assert choose_forecast(models, won_by(SAME_RATE), "first_purchase") == SAME_RATE
+    assert choose_forecast(models, None, "first_purchase") == best
+    # where ages are unknown, so are likelihoods
+    assert choose_forecast(models, won_by("NBD"), "left_truncated") == "NBD"
+    assert choose_forecast(models, None, "left_truncated") == SAME_RATE
+
+
+def test_only_a_miss_beyond_chance_widens_the_totals(base, holdout, value):
+    whole, _, _, end = base
+    models, name = fit_models(whole), value.forecast
+
+    def valued(factor):
+        """With a holdout in which `factor` times the forecast came."""
+        came = factor * holdout.forecast(name).sum() / holdout.actual
+        columns = {c: holdout.frame[c] * came for c in ("holdout_frequency", "holdout_spend")}
+        changed = replace(holdout, frame=holdout.frame.assign(**columns))
+        return customer_value(whole, models, changed, horizon_weeks=52, **period(end), margin_rate=0.3, draws=8)
+
+    alone = customer_value(whole, models, None, horizon_weeks=52, **period(end), margin_rate=0.3, draws=8)
+    right, missed = valued(1.0), valued(0.5)
+    assert right.forecast == missed.forecast == alone.forecast == name
+    assert alone.purchases_doubt is None and right.purchases_doubt == 0.0
+    assert right.purchases == alone.purchases
+    # forecast over actual is 2; chance explains a few percent of the miss of 100 %
+    assert 0.98 < missed.purchases_doubt < 1.0 and missed.sales_doubt > 0.9
+    assert missed.purchases.value == right.purchases.value
+    assert missed.purchases.high > missed.purchases.value * (1 + 1.9 * missed.purchases_doubt)
+    assert missed.purchases.low == 0.0 < right.purchases.low < right.purchases.value < right.purchases.high
+    assert right.purchases.value == pytest.approx(right.frame["expected_purchases"].sum())
+
+
+def test_the_spread_of_a_large_base_is_that_of_a_small_one_over_the_root_of_its_size(base):
+    """A large base is represented by some of its customers; copies of a base show what is lost by that: nothing."""
+    whole, _, _, end = base
+    models = fit_models(whole)
+    copies = 20
+    many = pd.concat([whole.assign(customer_id=whole["customer_id"] + f"-{k:02d}") for k in range(copies)])
+    one, all_ = (
+        customer_value(frame, models, None, horizon_weeks=52, **period(end), margin_rate=0.3, draws=8)
+        for frame in (whole, many)
+    )
+    assert len(many) > 20_000  # so it is thinned
+    known = replace(
+        models, purchases={n: replace(r, log_cov=1e-12 * np.eye(len(r.params))) for n, r in models.purchases.items()}
+    )
+    sure, sure_all = (
+        customer_value(frame, known, None, horizon_weeks=52, **period(end), margin_rate=0.3, draws=8).purchases
+        for frame in (whole, many)
+    )
+
+    def width(found):
+        return (found.high - found.low) / found.value
+
+    assert width(sure_all) == pytest.approx(width(sure) / np.sqrt(copies), rel=0.05)
+    by_parameters = [
+        np.sqrt(width(a) ** 2 - width(b) ** 2) for a, b in ((one.purchases, sure), (all_.purchases, sure_all))
+    ]
+    assert by_parameters[0] == pytest.approx(by_parameters[1], rel=0.05) and by_parameters[0] > 0
 
 
 def test_the_same_seed_gives_the_same_numbers(value, base, holdout):
