@@ -290,9 +290,9 @@ class Simulation(_Strict):
     """A company that does not exist: its raw files are made by ``analysis.simulate``, with the truth beside them."""
 
     world: Literal["textbook", "company"]
-    customers: int = Field(ge=1, le=10_000_000)
+    customers: int = Field(ge=100, le=10_000_000)
     seed: int = Field(1, ge=0)
-    confounding: float = Field(0.0, ge=0, lt=1)
+    confounding: float = Field(0.0, ge=0, le=0.9)
 
 
 class Quote(_Strict):

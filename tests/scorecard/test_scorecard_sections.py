@@ -224,8 +224,9 @@ def campaigns():
             "assigned": [50, 10],
             "mean_effect": [4.0, 1.0],
             "mean_effect_assigned": [5.0, 2.0],
-            "order_effect": [0.4, 0.1],
-            "order_effect_assigned": [0.5, 0.2],
+            "day_effect": [0.4, 0.1],
+            "day_effect_assigned": [0.5, 0.2],
+            "coupon_assigned": [2.0, 0.0],
         }
     )
     spans = pd.DataFrame(
@@ -254,7 +255,7 @@ def campaigns():
 
 
 def test_the_truth_is_of_all_members_where_arms_are_random_and_of_the_chosen_where_not(campaigns):
-    rows = scorecard.effect_rows(*campaigns, coupons={("mail", "letter")}).set_index(["campaign_id", "outcome"])
+    rows = scorecard.effect_rows(*campaigns).set_index(["campaign_id", "outcome"])
     assert rows["planted"].to_dict() == {
         ("mail", "spend"): 4.0,
         ("chosen", "spend"): 2.0,
@@ -263,7 +264,7 @@ def test_the_truth_is_of_all_members_where_arms_are_random_and_of_the_chosen_whe
     }
     assert rows.loc[("chosen", "spend"), "naive"] == 30.0
     assert np.isnan(rows.loc[("mail", "spend"), "naive"])
-    assert rows["why"].tolist() == ["", "why_targeted", "why_coupon", "why_targeted"]
+    assert rows["why"].tolist() == ["", "why_targeted", "", "why_targeted"]
 
 
 def test_effects_without_an_estimate_are_not_found(campaigns, words):
@@ -277,9 +278,9 @@ def test_effects_without_an_estimate_are_not_found(campaigns, words):
     assert scorecard.verdicts(section).tolist() == ["yes", "not_found", "no", "not_found", "not_found"]
 
 
-def test_profit_is_margin_on_what_changed_less_contacts_and_offers(campaigns):
+def test_profit_is_margin_on_what_changed_less_coupons_contacts_and_offers(campaigns):
     redeemed = pd.DataFrame({"campaign_id": ["mail"], "arm": ["letter"], "redeemed": [20]})
     rows = scorecard.effect_rows(*campaigns)
     table = scorecard.profit_table(campaigns[0], campaigns[1], redeemed, rows, margin=0.4)
-    assert table["true_profit"].tolist() == pytest.approx([0.4 * 5 * 50 - 50 - 10, 0.4 * 2 * 10 - 30])
+    assert table["true_profit"].tolist() == pytest.approx([(0.4 * (5 + 2) - 2) * 50 - 50 - 10, 0.4 * 2 * 10 - 30])
     assert table["found_profit"].tolist()[0] == 60.0

@@ -18,7 +18,7 @@ SCORECARD = "08_scorecard"
 @pytest.fixture
 def simulated(project):
     """A study that says it is simulated, with one earlier step and a truth made by hand."""
-    path = project.study(simulation={"world": "company", "customers": 2, "seed": 1})
+    path = project.study(simulation={"world": "company", "customers": 100, "seed": 1})
     study = studies.load("shop")
     paths.truth("shop").mkdir(parents=True)
     pd.DataFrame({"customer_id": ["C1"], "alive": [True]}).to_parquet(paths.truth("shop") / "customers.parquet")

@@ -133,6 +133,26 @@ def test_files_are_made_once_and_made_again_when_what_they_were_made_from_change
     assert sorted(path.name for path in place.parent.iterdir()) == [".demo.lock", "demo"]
 
 
+def test_a_missing_file_is_made_again_and_a_file_laid_beside_them_is_kept(tmp_path):
+    place = tmp_path / "raw" / "demo"
+    folder.ensure(Settings("textbook", 50), place)
+    (place / "orders.parquet").unlink()
+    folder.ensure(Settings("textbook", 50), place)
+    assert (place / "orders.parquet").is_file()
+    (place / "mine.csv").write_text("mine")
+    with pytest.raises(RapportError, match="not simulated; move them away"):
+        folder.ensure(Settings("textbook", 60), place)
+    assert (place / "mine.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "given", [{"world": "foo"}, {"customers": 0}, {"seed": -1}, {"confounding": 0.97}, {"confounding": float("nan")}]
+)
+def test_settings_that_make_no_company_are_refused(given):
+    with pytest.raises(RapportError):
+        Settings(**({"world": "company", "customers": 10} | given))
+
+
 def test_somebody_s_own_files_are_never_replaced(tmp_path):
     place = tmp_path / "raw" / "demo"
     place.mkdir(parents=True)
@@ -144,7 +164,7 @@ def test_somebody_s_own_files_are_never_replaced(tmp_path):
 
 def test_a_study_makes_its_files_when_they_are_needed(project):
     base = (paths.ROOT / "studies" / "demo_company" / "study.yaml").read_text()
-    project.study("demo", text=base.replace("customers: 10000", "customers: 60"))
+    project.study("demo", text=base.replace("customers: 10000", "customers: 100"))
     cleaned = project.clean("demo")
-    assert int(cleaned.tables["customers"].count().to_pyarrow().as_py()) >= 60
+    assert int(cleaned.tables["customers"].count().to_pyarrow().as_py()) >= 100
     assert (paths.raw("demo") / "truth" / "planted.json").is_file()

@@ -3,7 +3,6 @@
 from analysis.scorecard import figures
 from analysis.scorecard.campaigns import (
     campaign_entries,
-    coupon_arms,
     effect_facts,
     effect_rows,
     profit_table,
@@ -41,7 +40,6 @@ __all__ = [
     "answer_facts",
     "campaign_entries",
     "cleaning_entries",
-    "coupon_arms",
     "distances",
     "effect_facts",
     "effect_rows",

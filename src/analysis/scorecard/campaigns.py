@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 import ibis
 import numpy as np
 import pandas as pd
@@ -12,13 +10,7 @@ from analysis.scorecard.card import CHANCE, NO, YES, entries, verdicts
 from analysis.scorecard.words import Words
 
 SPEND, DAYS = "spend", "purchase_days"
-_TRUE = {SPEND: "mean_effect", DAYS: "order_effect"}
-
-
-def coupon_arms(planted: Mapping[str, object]) -> set[tuple[str, str]]:
-    """The campaign and arm of every arm that hands out a coupon, from planted.json."""
-    plans = planted["world"]["campaigns"]
-    return {(plan["campaign_id"], arm["name"]) for plan in plans for arm in plan["arms"] if arm["face_value"]}
+_TRUE = {SPEND: "mean_effect", DAYS: "day_effect"}
 
 
 def effect_rows(
@@ -26,7 +18,6 @@ def effect_rows(
     spans: pd.DataFrame,
     effects: pd.DataFrame,
     panel: pd.DataFrame,
-    coupons: Collection[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """Every campaign × arm × outcome that has a true effect.
 
@@ -35,10 +26,9 @@ def effect_rows(
 
     Parameters
     ----------
-    truth : campaign_id, arm, members, assigned, mean_effect, order_effect and the same two over the assigned.
+    truth : campaign_id, arm, members, assigned, mean_effect, day_effect and the same two over the assigned.
     spans : campaign_id, label, design, in order of start. effects : ``campaign_effects``.
     panel : campaign × customer with treated, arm, spend and purchase_days, of campaigns without random arms.
-    coupons : campaign and arm of those that hand out coupons.
 
     Returns
     -------
@@ -57,11 +47,7 @@ def effect_rows(
     table = table.rename(columns={"estimate": "found"})
     panel = panel.reindex(columns=["campaign_id", "arm", "treated", SPEND, DAYS])
     naive = [_naive(panel, *key) for key in table[keys].itertuples(index=False)]
-    given = pd.Series([key in coupons for key in zip(table["campaign_id"], table["arm"], strict=True)], table.index)
-    # A coupon that pays for the whole order leaves a day without sales, which counts as no purchase day.
-    why = np.select(
-        [table["design"] != "randomised", given & (table["outcome"] == DAYS)], ["why_targeted", "why_coupon"], CHANCE
-    )
+    why = np.where(table["design"] != "randomised", "why_targeted", CHANCE)
     return table.assign(naive=naive, campaign=_title(table), why=why)
 
 
@@ -87,14 +73,16 @@ def profit_table(
 
     Returns
     -------
-    campaign (and arm), reached (customers), true_profit (money: margin on what the arm changed, less contacts and redeemed offers),
-    found_profit (NaN where the notebook gives none).
+    campaign (and arm), reached (customers), true_profit (money: margin on what the arm changed, less coupons, contacts and
+    redeemed offers), found_profit (NaN where the notebook gives none).
     """
     table = spans[["campaign_id", "label", "cost_per_contact", "offer_cost"]].merge(truth, on="campaign_id")
     table = table.merge(redeemed, on=["campaign_id", "arm"], how="left")
     said = rows.loc[rows["outcome"] == SPEND, ["campaign_id", "arm", "incremental_profit"]]
     table = table.merge(said, on=["campaign_id", "arm"], how="left")
-    changed = margin * table["mean_effect_assigned"] * table["assigned"]
+    # What a coupon takes off is margin, all of it: the goods cost the same.
+    coupon = table["coupon_assigned"]
+    changed = (margin * (table["mean_effect_assigned"] + coupon) - coupon) * table["assigned"]
     contacts = table["cost_per_contact"].fillna(0) * table["assigned"]
     offers = table["offer_cost"].fillna(0) * table["redeemed"].fillna(0)
     table = table.assign(

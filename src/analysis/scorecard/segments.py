@@ -92,7 +92,6 @@ def segment_entries(
     rows = [
         (words("quantity_protect"), tiers["best"], tiers["brings"], None, None),
         (words("quantity_lapsed_seen"), ended["lapsed"], ended["right"], None, None),
-        (words("quantity_lapsed_called"), ended["called"], ended["right"], None, None),
     ]
     if kinds["kinds"] > 1:
         rows.append(finding(words("quantity_kinds"), kinds["kinds"], findings.get("natural_clusters")))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.simulate.clock import dates
+from analysis.simulate.clock import LAST_DAY, dates
 from analysis.simulate.people import RESPONSIVENESS, People
 from analysis.simulate.purchases import CAUSED, OWN, PULLED, Occasions
 
@@ -29,7 +29,14 @@ _CONTACTS = {
     "offer_id": "str",
     **dict.fromkeys(("delivered", "opened", "clicked", "converted", "redeemed", "unsubscribed"), "boolean"),
 }
-_EFFECTS = {**_KEYS, "assigned": "bool", "spend_effect": "float64", "order_effect": "int64", "coupon": "float64"}
+_EFFECTS = {
+    **_KEYS,
+    "assigned": "bool",
+    "spend_effect": "float64",
+    "order_effect": "int64",
+    "day_effect": "int64",
+    "coupon": "float64",
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Outcome:
     occasions : the orders as placed. contacts : one row a campaign × member, as recorded; missing where the channel or
     the arm has no such thing. effects : the truth, one row a campaign × treatment arm × member: ``assigned`` (got this
     arm), and what the arm makes of the member's days of the campaign, compared with being left alone: spend_effect (CNY
-    paid), order_effect (orders), coupon (CNY taken off with it, already in spend_effect).
+    paid), order_effect (orders), day_effect (days with something paid), coupon (CNY taken off with it, already in spend_effect).
     consent_email : shape (n,), after all unsubscribing.
     """
 
@@ -299,8 +306,16 @@ def _totals(plan: Campaign, orders: Occasions, n: int) -> dict[str, NDArray]:
     return {
         "spend_effect": np.bincount(owner, orders.paid[inside], n),
         "order_effect": np.bincount(owner, minlength=n),
+        "day_effect": _purchase_days(owner, orders.day[inside], orders.paid[inside], n),
         "coupon": np.bincount(owner, orders.coupon[inside], n),
     }
+
+
+def _purchase_days(owner: NDArray, day: NDArray, paid: NDArray, n: int) -> NDArray[np.int64]:
+    """Days of each customer on which something was paid, however many orders they hold."""
+    code, place = np.unique(owner.astype(np.int64) * (LAST_DAY + AFTER_DAYS) + day.astype(int), return_inverse=True)
+    with_sales = np.bincount(place, paid, len(code)) > 0
+    return np.bincount(code[with_sales] // (LAST_DAY + AFTER_DAYS), minlength=n)
 
 
 def _record(

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from analysis.errors import RapportError
 from analysis.simulate import baskets, campaigns, dirt, people, purchases, satisfaction
 from analysis.simulate.baskets import Lines
 from analysis.simulate.clock import LAST_DAY, OBSERVED_DAYS, PERIOD_DAYS, PERIODS, dates, instants
@@ -47,6 +48,16 @@ class Settings:
     customers: int
     seed: int = 1
     confounding: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.world not in WORLDS:
+            raise RapportError(f"world: {self.world!r} is not known; choose {' or '.join(sorted(WORLDS))}")
+        if self.customers < 1 or self.seed < 0:
+            raise RapportError(
+                f"a company needs at least 1 customer, and a seed of 0 or more; found {self.customers}, {self.seed}"
+            )
+        if not 0 <= self.confounding <= 0.9:
+            raise RapportError(f"confounding: {self.confounding} is not between 0 and 0.9")
 
     @property
     def planted(self) -> World:
@@ -320,7 +331,11 @@ class _Batch:
         margin_to_date, margin_next = money(seen, lines.margin), money(future, lines.margin)
         share = lines.margin.sum() / lines.net.sum()
         discount = np.log1p(DISCOUNT_RATE) / 365.25
-        after = who.rate * who.spend_mean * share / (who.hazard + discount)
+        # The last quarter's satisfaction goes on for ever.
+        plan = self.world.satisfaction
+        rate = who.rate * satisfaction.rate_multiplier(self.latents, plan)[:, -1]
+        hazard = who.hazard * satisfaction.hazard_multiplier(self.latents, plan)[:, -1]
+        after = rate * who.spend_mean * share / (hazard + discount)
         after[self.lapsed <= LAST_DAY] = 0.0
         lapsed_on = pd.Series(dates(np.minimum(self.lapsed, LAST_DAY)).astype("datetime64[s]"))
         frame = {
@@ -430,9 +445,11 @@ def _effect_sums(effects: pd.DataFrame) -> pd.DataFrame:
         members=1,
         assigned=given.astype(int),
         spend_effect_assigned=np.where(given, effects["spend_effect"], 0.0),
-        order_effect_assigned=np.where(given, effects["order_effect"], 0.0),
+        day_effect_assigned=np.where(given, effects["day_effect"], 0.0),
+        coupon_assigned=np.where(given, effects["coupon"], 0.0),
     )
-    sums = ["members", "assigned", "spend_effect", "order_effect", "spend_effect_assigned", "order_effect_assigned"]
+    sums = ["members", "assigned", "spend_effect", "order_effect", "day_effect"]
+    sums += ["spend_effect_assigned", "day_effect_assigned", "coupon_assigned"]
     return rows.groupby(["campaign_id", "arm"], sort=True)[sums].sum().reset_index()
 
 
@@ -461,9 +478,10 @@ def _write_small(files: _Files, world: World, products: pd.DataFrame, books: _Bo
 def _write_truth(folder: Path, settings: Settings, world: World, products: pd.DataFrame, books: _Books) -> None:
     if books.effects:
         sums = pd.concat(books.effects).groupby(["campaign_id", "arm"], sort=True).sum().reset_index()
-        for outcome in ("spend", "order"):
-            sums[f"{outcome}_effect"] /= sums["members"]
-            sums[f"{outcome}_effect_assigned"] /= sums["assigned"].where(sums["assigned"] > 0)
+        for outcome in ("spend_effect", "order_effect", "day_effect"):
+            sums[outcome] /= sums["members"]
+        for outcome in ("spend_effect_assigned", "day_effect_assigned", "coupon_assigned"):
+            sums[outcome] /= sums["assigned"].where(sums["assigned"] > 0)
         names = {"spend_effect": "mean_effect", "spend_effect_assigned": "mean_effect_assigned"}
         sums.rename(columns=names).to_parquet(folder / "campaigns.parquet", index=False)
     satisfaction.path_truth(world.satisfaction).to_parquet(folder / "paths.parquet", index=False)
