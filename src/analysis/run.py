@@ -286,7 +286,7 @@ def check(name: str) -> int:
 
     study = studies.load(name)
     check_files(study)
-    connection = engine.connect(study.engine)
+    connection = engine.connect()
     cleaned = cleaning.clean(study, connection)
     for row in cleaned.ledger.itertuples():
         print(

@@ -13,14 +13,14 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
-from analysis import engine, paths, store, tables
+from analysis import consent, engine, paths, store, tables
 from analysis import study as studies
 from analysis.reporting import display as bundles
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.sentences import Sentences
 from analysis.reporting.tables import people_table, write_csv
 from analysis.reporting.theme import use_theme
-from analysis.steps import STEPS, TRUTH, WRITER, StepError, StepSpec, parameters_of, upstream
+from analysis.steps import STEPS, TRUTH, WRITER, StepError, StepSpec, available, parameters_of, upstream
 
 STAGING_VARIABLE = "RAPPORT_STAGING"  # where the run that started this kernel wants the results
 INPUTS_VARIABLE = "RAPPORT_INPUTS"  # JSON: step -> key of the edition that it must read
@@ -61,7 +61,7 @@ class Step:
         use_theme()
         self.spec, self.study, self.params = spec, study, params
         self.format = Formatter(locale=study.locale, currency=study.currency)
-        self.connection = engine.connect(study.engine)
+        self.connection = engine.connect()
         self._sentences = Sentences(spec.name, self.format)
         self._inputs: dict[str, str] = json.loads(os.environ.get(INPUTS_VARIABLE, "{}"))
         given = os.environ.get(STAGING_VARIABLE)
@@ -156,10 +156,41 @@ class Step:
             raise
         self._written[table] = int(staged.count().to_pyarrow().as_py())
 
-    def export(self, name: str, content: pd.DataFrame) -> None:
-        """Stage a list that leaves for another system; it appears under ``data/exports/<study>/`` as CSV and Parquet."""
+    def export(self, name: str, content: pd.DataFrame, reach: str | None = None) -> None:
+        """Stage a list that leaves for another system; it appears under ``data/exports/<study>/`` as CSV and Parquet.
+
+        Parameters
+        ----------
+        content : the list, one row a customer or a group.
+        reach : how the people on it will be reached: ``email``, ``sms``, ``mail``, or ``none`` (not used for contacting); needed
+            where there is a ``customer_id`` or ``prospect_id``. For ``email`` and ``sms`` only those with recorded consent stay,
+            and the page says how many were left out.
+
+        Raises
+        ------
+        ConsentError
+            The list does not say how its people are reached; see :func:`analysis.consent.check_reach`.
+        StepError
+            Consent is to be looked up in a table that has not been written yet.
+        """
+        people = consent.check_reach(name, list(content.columns), reach)
+        if people:
+            content = self._consenting(name, content, people, reach)
         write_csv(content, self._folder / "exports" / f"{name}.csv")
         content.to_parquet(self._folder / "exports" / f"{name}.parquet", index=False)
+
+    def _consenting(self, name: str, content: pd.DataFrame, people: str, reach: str) -> pd.DataFrame:
+        """Those of a list who may be reached; says on the page how many may not."""
+        table = consent.PEOPLE[people]
+        there = self.lazy(table) if table in available(self.study) else None
+        found = consent.consenting(content, people, reach, there)
+        sentences = Sentences("export", self.format)
+        way = sentences.render(f"way_{reach}")
+        facts = {"name": name, "way": way, "column": consent.ASKED[reach], "table": table}
+        key = "consent" if found.known else "consent_unknown"
+        said = sentences.render(key, rows=found.rows, left_out=found.left_out, **facts)
+        self._show(*bundles.text_bundle(f"consent_{name}", said))
+        return found.frame
 
     # -- what earlier steps published, and what is true ------------------------------------------------------------------
 
@@ -183,6 +214,24 @@ class Step:
         """
         path = self._edition(step) / "csv" / f"{table_id}.csv"
         return pd.read_csv(path, encoding="utf-8-sig") if path.is_file() else pd.DataFrame()
+
+    def previous(self, table_id: str, text: tuple[str, ...] = ()) -> pd.DataFrame:
+        """A table for people as the edition of this step showed it that is current until this one is committed.
+
+        Parameters
+        ----------
+        text : columns that are read as text, ``01`` included; only blanks are missing.
+
+        Returns
+        -------
+        The frame of its CSV; empty where there is no edition yet, or it showed no such table.
+        """
+        key = store.current(self.study.name, self.spec.name)
+        path = store.edition(self.study.name, self.spec.name, key) / "csv" / f"{table_id}.csv" if key else None
+        if path is None or not path.is_file():
+            return pd.DataFrame()
+        kinds = dict.fromkeys(text, str)
+        return pd.read_csv(path, encoding="utf-8-sig", dtype=kinds, keep_default_na=False, na_values=[""])
 
     def parameters(self, step: str) -> dict[str, Any]:
         """The parameters with which an earlier step ran.

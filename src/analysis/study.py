@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
@@ -118,16 +118,107 @@ class Money(_Strict):
     coupons: str = ""
 
 
+# The words for articles 6(1) and 9(2) of the General Data Protection Regulation (EU 2016/679), in their order.
+LAWFUL_BASES = (
+    "consent",
+    "contract",
+    "legal_obligation",
+    "vital_interests",
+    "public_task",
+    "legitimate_interests",
+)
+SENSITIVE_BASES = (
+    "explicit_consent",
+    "employment_law",
+    "vital_interests",
+    "non_profit_body",
+    "made_public",
+    "legal_claims",
+    "substantial_public_interest",
+    "health_care",
+    "public_health",
+    "research_and_statistics",
+)
+
+
+class PrivateField(_Strict):
+    """What a raw column tells of people, and why it may be used: an entry of the record that article 30 GDPR asks for.
+
+    ``class`` (here ``kind``): ``personal`` (about a person who can be found out, article 4), ``sensitive`` (health, beliefs, origin
+    and the other special categories of article 9), or ``free``. ``origin`` says where it was collected, ``purpose`` what it is
+    used for. ``lawful_basis`` of a personal field is one of the six of article 6(1) (``LAWFUL_BASES``); of a sensitive one it is
+    the exception of article 9(2) that allows it (``SENSITIVE_BASES``), which comes on top of a basis in article 6.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["personal", "sensitive", "free"] = Field(alias="class")
+    origin: str = ""
+    purpose: str = ""
+    lawful_basis: str = ""
+
+    @model_validator(mode="after")
+    def _lawful(self) -> "PrivateField":
+        if self.kind == "free" and not self.lawful_basis:
+            return self
+        if not self.purpose.strip():
+            raise ValueError(f"purpose is missing; say what this {self.kind} column is used for")
+        known, article = (SENSITIVE_BASES, "9(2)") if self.kind == "sensitive" else (LAWFUL_BASES, "6(1)")
+        if not self.lawful_basis:
+            raise ValueError(f"lawful_basis is missing; choose from {', '.join(known)}")
+        if self.lawful_basis not in known:
+            raise ValueError(
+                f"lawful_basis {self.lawful_basis!r} is not one that article {article} GDPR knows for a {self.kind} column; "
+                f"choose from {', '.join(known)}"
+            )
+        return self
+
+
 class Privacy(_Strict):
-    """Groups of fewer than ``small_group`` customers are merged or hidden in reports; ``personal`` names raw columns
-    (``source.column``) that are keyed-hashed before anything else sees them."""
+    """What is known of people, and how it is kept from others.
+
+    Groups of fewer than ``small_group`` customers are merged or hidden in reports. ``fields`` declares raw columns
+    (``source.column``), each a :class:`PrivateField`. ``personal`` is the short form that names columns only; once validated it
+    holds the personal and sensitive ``fields`` too: all columns that are keyed-hashed before anything else sees them.
+    """
 
     small_group: int = Field(10, ge=1)
     personal: tuple[str, ...] = ()
+    fields: dict[str, PrivateField] = {}
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Privacy":
+        for name in self.personal:
+            if name in self.fields and self.fields[name].kind == "free":
+                raise ValueError(f"fields.{name}: is declared free and listed under personal; keep one of the two")
+        marked = (name for name, field in self.fields.items() if field.kind != "free")
+        object.__setattr__(self, "personal", tuple(dict.fromkeys((*self.personal, *marked))))
+        return self
+
+    def hashed(self, source: str) -> tuple[str, ...]:
+        """The columns of ``source`` that are hashed at the door: the personal and the sensitive ones."""
+        owned = (name.partition(".") for name in self.personal)
+        return tuple(column for owner, _, column in owned if owner == source)
 
 
 class Source(_Strict):
-    """Where raw rows come from: a file of the study, a file inside an installed package, or a database."""
+    """Where raw rows come from: files of the study, a file inside an installed package, or a database.
+
+    ``file``, below the study's folder of raw data, is one file, a folder (``orders/``: its files, without its subfolders)
+    or a pattern (``orders/*.csv``; ``**`` stands for any depth). All files of a source have the same columns, in any
+    order. Files may be compressed (``.gz``, ``.bz2``, ``.xz``, ``.zst``), or lie in a ``.zip``, whose members count as a
+    folder's files. With ``package``, ``file`` is one file.
+    ``format`` is told from each file's ending, past ``.gz`` and the like, unless it is said; then it holds for every file,
+    as do ``encoding`` and ``delimiter`` (found out file by file unless said), ``names`` (for files without a header
+    line) and ``sheet`` (default: the first).
+    ``decimal`` and ``thousands`` are how numbers are written.
+    ``database`` is a URL for Ibis, with ``table`` or ``query``, and ``snapshot``, a word that changes when its data do.
+    """
+
+    FORMATS: ClassVar = {
+        ".csv": "csv", ".txt": "csv", ".tsv": "csv", ".xlsx": "excel", ".xlsm": "excel", ".parquet": "parquet"
+    }  # fmt: skip
+    COMPRESSED: ClassVar = (".gz", ".bz2", ".xz", ".zst")
 
     file: str | None = None
     package: str | None = None
@@ -153,12 +244,8 @@ class Source(_Strict):
                 raise ValueError("a database source needs either table or query")
             if self.snapshot is None:
                 raise ValueError("a database source needs snapshot: a word you change when the data have changed")
-        if self.format is None and self.file is not None:
-            endings = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".xlsx": "excel", ".parquet": "parquet"}
-            ending = Path(self.file).suffix.lower()
-            if ending not in endings:
-                raise ValueError(f"cannot tell the format of {self.file}; add format: csv, excel or parquet")
-            object.__setattr__(self, "format", endings[ending])
+        if self.file is not None:
+            self._check_file()
         if (
             self.delimiter is not None
             and len(self.delimiter) != 1
@@ -171,6 +258,32 @@ class Source(_Strict):
             if len(self.thousands) != 1 or self.thousands == self.decimal:
                 raise ValueError(f"thousands {self.thousands!r} must be one character, and not the decimal sign")
         return self
+
+    def _check_file(self) -> None:
+        if self.package is not None and (self.file.endswith("/") or self.is_pattern):
+            raise ValueError(f"{self.file} inside package {self.package} must be one file, not a folder or a pattern")
+        ending = self.ending(self.file)
+        if self.format is not None or self.file.endswith("/") or ending in ("", ".zip") or set(ending) & set("*?[]"):
+            return  # each file's own name tells its format
+        if ending not in self.FORMATS:
+            raise ValueError(
+                f"cannot tell the format of {self.file}; add format: csv, excel or parquet, save a spreadsheet as .xlsx, "
+                "or end a folder's name in /"
+            )
+        object.__setattr__(self, "format", self.FORMATS[ending])
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether ``file`` has wildcards."""
+        return self.file is not None and bool(set(self.file) & set("*?["))
+
+    @classmethod
+    def ending(cls, name: str) -> str:
+        """The ending that tells a file's format: lower case, past that of its compression; empty if it has none."""
+        suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+        while suffixes and suffixes[-1] in cls.COMPRESSED:
+            suffixes.pop()
+        return suffixes[-1] if suffixes else ""
 
 
 class Sample(_Strict):
@@ -194,15 +307,21 @@ class Lookup(_Strict):
 
 
 class Mapping(_Strict):
-    """How one canonical column is made from raw columns: exactly one of the first six."""
+    """How one canonical column is made from raw columns: exactly one of the first seven.
+
+    ``format`` is a strptime pattern. Without one a date is year-month-day; in another order it is read where it has one
+    reading, and ``day_first`` says which of two is meant.
+    """
 
     column: str | None = None
     constant: str | None = None
     sum: tuple[str, ...] | None = None
+    product: tuple[str, ...] | None = None
     combine: tuple[str, ...] | None = None
     row_number: bool = False
     lookup: Lookup | None = None
     format: str | None = None
+    day_first: bool | None = None
     timezone: str | None = None
     prefix: str = ""
 
@@ -213,9 +332,9 @@ class Mapping(_Strict):
 
     @model_validator(mode="after")
     def _one_way(self) -> "Mapping":
-        ways = [self.column, self.constant, self.sum, self.combine, self.row_number or None]
+        ways = [self.column, self.constant, self.sum, self.product, self.combine, self.row_number or None]
         if sum(way is not None for way in ways) != 1:
-            raise ValueError("give exactly one of column, constant, sum, combine, row_number")
+            raise ValueError("give exactly one of column, constant, sum, product, combine, row_number")
         if self.lookup is not None and self.column is None:
             raise ValueError("lookup needs column: the raw column that is looked up")
         if self.prefix and self.column is None:
@@ -231,7 +350,7 @@ class Mapping(_Strict):
 
     @property
     def raw_columns(self) -> tuple[str, ...]:
-        return (self.column,) if self.column else self.sum or self.combine or ()
+        return (self.column,) if self.column else self.sum or self.product or self.combine or ()
 
 
 class Redemptions(_Strict):
@@ -258,11 +377,87 @@ class TableMapping(_Strict):
     redemptions: Redemptions | None = None
 
 
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
+    if re.search(r"\(\?[^:i]|\\[bBAZz]|[*+?}]\+", pattern):
+        raise ValueError(f"{pattern!r}: look-around, \\b and possessive marks are not known to every engine; write it without")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_regular_expression)]
+
+
+class IdForm(_Strict):
+    """The form of a customer id: ``pattern``, a regular expression of a whole id.
+
+    An id that does not fit is put right where only letters' case, blanks, letters O for zeros behind the first ``prefix``
+    characters, or leading zeros up to ``length`` characters are wrong; any other is set aside.
+    """
+
+    pattern: Pattern
+    prefix: int = Field(0, ge=0)
+    length: int | None = Field(None, ge=1)
+
+
+class Cancellations(_Strict):
+    """Lines that take an earlier line back: ``order_id`` is a regular expression of their whole order id. A group in it is the
+    id of the order that is taken back; without one, the customer's earlier lines of the same product are searched."""
+
+    order_id: Pattern
+    with_original: Literal["keep", "set_aside"] = "keep"
+    without_original: Literal["keep", "set_aside"] = "set_aside"
+
+
+class SamePerson(_Strict):
+    """Two ids of one person in the customers' source.
+
+    ``keys``: each is a raw column, or several, whose equal values tell one person (an e-mail; name and birthday). A value that
+    more than ``limit`` ids share tells nothing. ``compare`` (raw column: name, email, phone, date, postcode or exact) links
+    probable persons too, by the Fellegi-Sunter model of splink, from ``threshold`` on.
+    """
+
+    keys: tuple[tuple[str, ...], ...] = ()
+    limit: int = Field(5, ge=2)
+    compare: dict[str, Literal["name", "email", "phone", "date", "postcode", "exact"]] = {}
+    threshold: float = Field(0.95, gt=0.5, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_of_one(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("keys"), list | tuple):
+            given = given | {"keys": [[key] if isinstance(key, str) else key for key in given["keys"]]}
+        return given
+
+    @model_validator(mode="after")
+    def _something_to_go_by(self) -> "SamePerson":
+        if not self.keys and len(self.compare) < 2:
+            raise ValueError("give keys, or at least two columns to compare")
+        return self
+
+
 class Rules(_Strict):
-    """Cleaning rules that a study may switch; what each does is said in ``analysis.cleaning.rules``."""
+    """Cleaning rules that a study may switch on, off, or limit; what each does is said in ``analysis.cleaning.rules``.
+
+    ``treatment``: what is done where a rule applies, for the rules that leave a choice. ``duplicate_lines``: lines of one
+    order with the same product, quantity and amount within so many seconds are one line. ``order_times``: whether a line
+    whose time differs from the other lines of its order by the hours between UTC and the company's zone is put right.
+    ``outliers``: how many robust standard deviations (of logarithms) make one.
+    """
 
     duplicate_rows: Literal["set_aside", "keep"] = "set_aside"
     outside_period: Literal["set_aside", "keep"] = "set_aside"
+    customer_id: IdForm | None = None
+    cancellations: Cancellations | None = None
+    non_products: tuple[Pattern, ...] = ()
+    test_orders: dict[Literal["order_id", "customer_id", "product_id", "channel", "store_id"], Pattern] = {}
+    duplicate_lines: int | None = Field(None, ge=0)
+    order_times: bool = False
+    outliers: float | None = Field(6, gt=1)
+    same_person: SamePerson | None = None
+    treatment: dict[str, Literal["set_aside", "warn", "off"]] = {}
 
 
 class Survey(_Strict):
@@ -302,6 +497,31 @@ class Quote(_Strict):
     source: str
 
 
+class EngineSettings(_Strict):
+    """Where the tables are computed: ``duckdb`` in this process, ``postgres`` (a server: ``database`` is its address, in
+    which ``${NAME}`` is taken from the environment), or ``spark`` (``master``, and ``options`` as Spark calls them)."""
+
+    kind: Literal["duckdb", "postgres", "spark"] = "duckdb"
+    database: str | None = None
+    master: str = "local[*]"
+    options: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_word(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "EngineSettings":
+        if (self.database is None) == (self.kind == "postgres"):
+            raise ValueError(
+                "postgres needs database: its address, for example postgres://me:${PASSWORD}@host/name"
+                if self.kind == "postgres"
+                else f"database is for postgres; {self.kind} has none"
+            )
+        return self
+
+
 def _known_locale(locale: str) -> str:
     try:
         Locale.parse(locale)
@@ -333,7 +553,7 @@ class Study(_Strict):
     locale: Annotated[str, AfterValidator(_known_locale)] = "en"
     currency: Annotated[str, BeforeValidator(str), AfterValidator(_known_currency)] = "USD"
     timezone: Annotated[str, AfterValidator(_known_timezone)] = "UTC"
-    engine: Literal["duckdb"] = "duckdb"
+    engine: EngineSettings = EngineSettings()
     clock: Clock | None = None
     money: Money = Money()
     privacy: Privacy = Privacy()
@@ -394,9 +614,10 @@ class Study(_Strict):
             raise ValueError("survey: missing; say the answer scale and which items measure which construct")
         if "order_lines" in self.tables and self.clock is None:
             raise ValueError("clock: missing; say observed_from and observed_to, for example 2024-01-01 and 2024-12-31")
-        for field in self.privacy.personal:
-            if field.partition(".")[0] not in self.sources or "." not in field:
-                raise ValueError(f"privacy.personal: {field!r} is not a source.column of this study")
+        for place, named in (("fields", self.privacy.fields), ("personal", self.privacy.personal)):
+            for field in named:
+                if field.partition(".")[0] not in self.sources or not field.partition(".")[2]:
+                    raise ValueError(f"privacy.{place}: {field!r} is not a source.column of this study")
         return self
 
     @property

@@ -85,7 +85,7 @@ def test_every_source_of_the_study_can_be_read_and_holds_its_rows(made, tmp_path
     assert rows["orders"] == seen["raw_rows"] == pq.read_metadata(made / "orders.parquet").num_rows
     assert rows["customers"] == seen["customers"] + len(truth(made, "second_ids"))
     assert min(rows.values()) > 0
-    names = pq.read_table(sources.bring_in(study, "customers").path, columns=["name"])["name"].to_pylist()
+    names = pq.read_table(sources.bring_in(study, "customers").paths[0], columns=["name"])["name"].to_pylist()
     assert "王" in {name[0] for name in names if name}
 
 

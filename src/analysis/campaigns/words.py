@@ -1,38 +1,9 @@
 """The words of this room, from the sentences of its notebook: names of methods, reasons, covariates and stages."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
-
-from analysis.reporting.numbers import Formatter
-from analysis.reporting.prose import to_plain
-from analysis.reporting.sentences import Sentences
-
-STEP = "05_campaign_evaluation"
+from analysis.reporting.step_words import StepWords
 
 
-class Words:
-    """Plain text for figures and tables, in the language of the study.
+class Words(StepWords):
+    """The words of `05_campaign_evaluation`."""
 
-    Parameters
-    ----------
-    fmt : the study's formatter. customer, customers : what the study calls them.
-    """
-
-    def __init__(self, fmt: Formatter, customer: str = "customer", customers: str = "customers") -> None:
-        self.format = fmt
-        self._names = {"customer": customer, "customers": customers}
-        self._sentences = Sentences(STEP, fmt)
-
-    def __call__(self, key: str, **facts: object) -> str:
-        """The text called ``key``, filled with ``facts``, without markup."""
-        return to_plain(self._sentences.render(key, **self._names, **facts))
-
-    def name(self, kind: str, value: str) -> str:
-        """The word for a value, for example ``name("reason", "too_few")``; the value itself when there is none."""
-        key = f"{kind}_{value}"
-        return self(key) if self._sentences.has(key) else str(value)
-
-    def names(self, kind: str, values: Iterable[str]) -> list[str]:
-        """The words for several values."""
-        return [self.name(kind, value) for value in values]
+    step = "05_campaign_evaluation"

@@ -1,24 +1,37 @@
 """Clean a study's sources into canonical tables and a quarantine, and prove that nothing was lost on the way.
 
-Everything is an Ibis expression over text Parquet; no row is ever pulled into this process.
+Everything is an Ibis expression over text tables, on the engine that the study names; no row is ever pulled into this
+process. A text in its usual form is read at once; the few in another form are kept apart, put right step by step, and go
+through the same rules.
 """
+
+from __future__ import annotations
 
 import difflib
 import re
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
 
 import ibis
+import ibis.expr.datatypes as dt
 import pandas as pd
-from ibis import Deferred, _
+from ibis import _
+from ibis.expr.types import Column, Table, Value
 
-from analysis import engine, sources
-from analysis.cleaning import parse
-from analysis.cleaning.rules import REASONS, SET_ASIDE, TREATMENTS
+from analysis import sources
+from analysis.cleaning import identity, parse, repeats, rules
+from analysis.cleaning.books import ZERO, Books, codes_of
+from analysis.cleaning.parse import Field, Reader
+from analysis.cleaning.repeats import among, without
+from analysis.cleaning.rules import BITS, REASONS, Context, any_of
+from analysis.engine import Engine, clear_scratch, open_engine
 from analysis.errors import RapportError
+from analysis.sources import RawTable
 from analysis.study import NEEDED, Mapping, Study
-from analysis.tables import CONTRACTS, MONEY, Column
+from analysis.tables import CONTRACTS, MONEY
 
 # Tables that others refer to come first.
 ORDER = (
@@ -34,13 +47,15 @@ ORDER = (
     "contacts",
 )
 _AMOUNT = {"order_lines": "net_amount", "marketing_costs": "amount"}
+_DATED = {
+    "order_lines": "order_date",
+    "survey_responses": "responded_on",
+    "interactions": "opened_at",
+    "contacts": "contacted_on",
+}
 _MAIN = ("order_lines", "survey_responses")  # with none of their rows there is nothing to report
-_ZERO = Decimal(0)
-_RESERVED = {"row_number", "reasons", "malformed_row", "lookup_key", "lookup_value", "customer_id_right", *REASONS}
-
-
-class ConservationError(RapportError):
-    """Rows or money that went in and did not come out."""
+_OWN = {"row_id", "file", "malformed_row", "row_print", "key_print", "odd", "mask", "aside", "lookup_key", "lookup_value"}
+_RESERVED = _OWN | set(REASONS)
 
 
 @dataclass
@@ -49,43 +64,68 @@ class Cleaned:
 
     Attributes
     ----------
-    tables : canonical table -> Ibis table.
+    tables : canonical table -> Ibis table, on DuckDB.
     quarantine : the rows that were set aside, each with source, row number, reasons and raw values.
     ledger : one row a table: ``table, source, rows_in, rows_kept, rows_merged, rows_set_aside, rows_out``, and for tables
         with money ``amount_in, amount_kept, amount_set_aside``. ``rows_kept`` counts raw rows; ``rows_out`` rows of the table,
         which merging and added rows make differ.
     reasons : one row a table and reason: ``table, reason, severity, sentence, treatment, rows, amount``.
+    waterfall : from raw to clean, each row under its first reason: ``table, step`` (``raw``, a reason, ``clean``), ``rows`` and
+        ``amount`` (negative for reasons).
+    columns : one row a mapped column: ``table, column, source, raw_column, rows, blank, bad, repaired``.
+    periods : the same by month, for tables with a date: ``table, period, column, rows, blank, bad``; ``NaT`` without a date.
+    set_aside : rows by month: ``table, period, rows, set_aside``.
+    limits : beyond which a value is called an outlier: ``column, low, high``.
+    notes : what cannot be said of the data where they were used in place, and what was done to ids: sentences.
     """
 
-    tables: dict[str, ibis.Table] = field(default_factory=dict)
-    quarantine: ibis.Table | None = None
+    tables: dict[str, Table] = field(default_factory=dict)
+    quarantine: Table | None = None
     ledger: pd.DataFrame = field(default_factory=pd.DataFrame)
     reasons: pd.DataFrame = field(default_factory=pd.DataFrame)
+    waterfall: pd.DataFrame = field(default_factory=pd.DataFrame)
+    columns: pd.DataFrame = field(default_factory=pd.DataFrame)
+    periods: pd.DataFrame = field(default_factory=pd.DataFrame)
+    set_aside: pd.DataFrame = field(default_factory=pd.DataFrame)
+    limits: pd.DataFrame = field(default_factory=pd.DataFrame)
+    notes: list[str] = field(default_factory=list)
 
 
 def clean(study: Study, connection: ibis.BaseBackend) -> Cleaned:
-    """Bring in and clean every table that ``study`` maps.
+    """Bring in and clean every table that ``study`` maps, on the study's engine.
 
     Parameters
     ----------
     study : the validated study.
-    connection : where the work is done.
+    connection : DuckDB, where results land.
 
     Raises
     ------
     SourceError
         A source cannot be brought in.
     RapportError
-        A mapped column is not in its source, or nothing in a column can be read; one line with the cure.
+        The engine cannot be reached, a mapped column is not in its source, or nothing in a column can be read; one line with
+        the cure.
     """
     sources.prepare(study)
-    cleaner = _Cleaner(study, connection)
-    for table in ORDER:
-        if table in study.tables:
-            cleaner.clean(table)
-        elif table == "customers" and "order_lines" in study.tables:
-            cleaner.tables["customers"] = cleaner.known_customers()
-    return cleaner.result()
+    clear_scratch(study.name)
+    for code in REASONS:
+        rules.severity(code, study)
+    engine = open_engine(study.engine, connection, study.name)
+    try:
+        cleaner = _Cleaner(study, engine)
+        for table in ORDER:
+            if table in study.tables:
+                cleaner.clean(table)
+            elif table == "customers" and "order_lines" in study.tables:
+                cleaner.tables["customers"] = engine.keep(cleaner.known_customers())
+        cleaned = cleaner.result()
+    except BaseException:
+        engine.close()
+        raise
+    # Tables are read from the engine's scratch files for as long as somebody holds them.
+    weakref.finalize(cleaned, engine.close)
+    return cleaned
 
 
 def examples(cleaned: Cleaned) -> list[tuple[str, int, str]]:
@@ -95,48 +135,51 @@ def examples(cleaned: Cleaned) -> list[tuple[str, int, str]]:
     return [(row["source"], row["row_number"], row["reasons"]) for row in rows]
 
 
-def assert_conserved(ledger: pd.DataFrame, written: dict[str, int] | None = None) -> None:
-    """Rows in = rows kept + rows set aside, and so for money, to the row and to the cent.
-
-    Parameters
-    ----------
-    ledger : as in :class:`Cleaned`.
-    written : table -> rows that the finished file holds, where it is written.
-
-    Raises
-    ------
-    ConservationError
-        One line with the table and the difference.
-    """
-    for row in ledger.itertuples():
-        lost = row.rows_in - row.rows_kept - row.rows_merged - row.rows_set_aside
-        if lost:
-            raise ConservationError(
-                f"table {row.table}: {lost} rows of source {row.source} are neither kept nor set aside"
-            )
-        if written and row.table in written and written[row.table] != row.rows_out:
-            raise ConservationError(
-                f"table {row.table}: {row.rows_out} rows were made but {written[row.table]} written"
-            )
-        if row.amount_in is not None and row.amount_in != row.amount_kept + row.amount_set_aside:
-            difference = row.amount_in - row.amount_kept - row.amount_set_aside
-            raise ConservationError(
-                f"table {row.table}: {difference} of source {row.source} is neither kept nor set aside"
-            )
-
-
 class _Cleaner:
-    def __init__(self, study: Study, connection: ibis.BaseBackend) -> None:
-        self.study, self.connection = study, connection
-        wanted = sources.needed(study, study.tables)
-        self.raw = {name: sources.bring_in(study, name) for name in wanted}
-        self.tables: dict[str, ibis.Table] = {}
-        self.aside: list[ibis.Table] = []
-        self.ledger: list[dict] = []
-        self.reasons: list[dict] = []
+    def __init__(self, study: Study, engine: Engine) -> None:
+        self.study, self.engine = study, engine
+        self.notes: list[str] = []
+        self._raw: dict[str, Table] = {}
+        self.raw: dict[str, RawTable] = {}
+        for name in sources.needed(study, study.tables):
+            self._bring_in(name)
+        self.tables: dict[str, Table] = {}
+        self.aside: list[tuple[str, Table]] = []
+        self.books = Books({code: rules.severity(code, study) for code in REASONS})
+        self.columns: list[dict] = []
+        self.periods: list[pd.DataFrame] = []
+        self.limits = pd.DataFrame(columns=["column", "low", "high"])
         self._check_columns()
+        self.aliases = self._aliases()
 
     # -- what is there -------------------------------------------------------------------------------------------------
+
+    def _bring_in(self, name: str) -> None:
+        source = self.study.sources[name]
+        if source.database is not None and self.engine.holds(source.database):
+            if not sources.personal_columns(self.study, name):
+                self._raw[name] = raw = self.engine.in_place(source.table, source.query)
+                columns = tuple(c for c in raw.columns if c not in sources.RESERVED)
+                self.raw[name] = RawTable(name, (), columns, _rows(raw), "")
+                self.notes.append(
+                    f"Source {name} was used where it is, in the database: rows are numbered in the order of their values, and "
+                    "what its own import changed cannot be seen."
+                )
+                return
+            self.notes.append(
+                f"Source {name} lies in the database, but holds personal columns: its rows went through the door, where these "
+                "are hashed."
+            )
+        self.raw[name] = sources.bring_in(self.study, name)
+
+    def read(self, name: str) -> Table:
+        """A raw source on the engine, with the study's sampling of customers applied."""
+        return sources.sampled(self.study, name, self._stored, self.engine.md5)
+
+    def _stored(self, name: str) -> Table:
+        if name not in self._raw:
+            self._raw[name] = self.engine.read(self.raw[name].paths)
+        return self._raw[name]
 
     def _check_columns(self) -> None:
         for name in self.raw:
@@ -152,7 +195,7 @@ class _Cleaner:
         for table, mapping in self.study.tables.items():
             taken = _RESERVED | set(CONTRACTS[table].columns)
             for attribute in mapping.attributes:
-                if attribute.lower() in taken or attribute.endswith("__bad"):
+                if attribute.lower() in taken or "__" in attribute:
                     raise RapportError(
                         f"studies/{self.study.name}/study.yaml: tables.{table}.attributes: {attribute!r} is the name of "
                         "another column (upper and lower case count as one); call it something else"
@@ -171,11 +214,18 @@ class _Cleaner:
                     for column in (m.lookup.key, m.lookup.value):
                         where = f"tables.{table}.{place}.lookup"
                         check_column(self.study.name, where, m.lookup.source, column, self.raw[m.lookup.source].columns)
+        same = self.study.rules.same_person
+        if same:
+            if "customers" not in self.study.tables:
+                raise RapportError(
+                    f"studies/{self.study.name}/study.yaml: rules.same_person: needs tables.customers, whose source tells who "
+                    "has which e-mail or telephone"
+                )
+            source = self.study.tables["customers"].source
+            for column in [c for key in same.keys for c in key] + list(same.compare):
+                check_column(self.study.name, "rules.same_person", source, column, self.raw[source].columns)
 
-    def read(self, source: str) -> ibis.Table:
-        return sources.read(self.connection, self.study, self.raw, source)
-
-    def known_customers(self) -> ibis.Table:
+    def known_customers(self) -> Table:
         """Every customer who has an order line; with the first purchase as acquisition where that is what the clock says."""
         lines = self.tables["order_lines"]
         if self.study.clock.entry != "first_purchase":
@@ -183,272 +233,407 @@ class _Cleaner:
         bought = ibis.ifelse(lines.net_amount > 0, lines.order_date, None)
         return lines.group_by("customer_id").aggregate(acquired_on=bought.min())
 
+    # -- persons -------------------------------------------------------------------------------------------------------
+
+    def _aliases(self) -> Table | None:
+        """``customer_id, person_id`` of the second ids of persons, where the study says how to know them."""
+        same = self.study.rules.same_person
+        if same is None:
+            return None
+        mapping = self.study.tables["customers"]
+        raw = self.read(mapping.source)
+        given = {"customer_id": Field(dt.string, mapping.columns["customer_id"], self.study.rules.customer_id)}
+        wanted = list(dict.fromkeys([c for key in same.keys for c in key] + list(same.compare)))
+        text, reader = self._stripped(raw, mapping.source, mapping.columns["customer_id"]), self._reader(mapping.source)
+        value = reader.plain(text, given["customer_id"])
+        people = raw.select(
+            "row_id", customer_id=value, customer_id__text=ibis.ifelse(value.isnull(), text, None),
+            **{f"is_{n}": raw[c] for n, c in enumerate(wanted)},
+        )  # fmt: skip
+        people = reader.mended(self.engine.keep(people), given) if given["customer_id"].id_form else self.engine.keep(people)
+        people = self.engine.keep(people.filter(_.customer_id.notnull()).drop("customer_id__text"))
+        named = {c: f"is_{n}" for n, c in enumerate(wanted)}
+        links: list[Table] = []
+        if same.keys:
+            keys = [[named[c] for c in key] for key in same.keys]
+            exact = identity.same_person(people, "customer_id", keys, self._materialise, same.limit)
+            links.append(exact.links)
+            self.notes.append(
+                f"{exact.linked_ids:,} customer ids belong to {exact.persons:,} persons who have more than one; values that more "
+                f"than {same.limit} ids share tell nothing and were not used ({exact.values_over_limit:,})."
+            )
+        if same.compare:
+            links.append(self._probable(people, {named[c]: kind for c, kind in same.compare.items()}, links))
+        return self.engine.keep(reduce(lambda a, b: a.union(b), links))
+
+    def _probable(self, people: Table, compare: dict[str, str], exact: list[Table]) -> Table:
+        """Links that splink finds among those whom no exact key has linked."""
+        if exact:
+            people = without(people, exact[0], "customer_id")
+        landed = self.engine.land(self.engine.keep(people))
+        kinds = {column: {"date": "date_of_birth"}.get(kind, kind) for column, kind in compare.items()}
+        found = identity.probable_person(
+            landed, "customer_id", kinds, self.study.rules.same_person.threshold, self.study.seed
+        )
+        self.notes.append(
+            f"{found.linked_ids:,} more customer ids probably belong to {found.persons:,} persons who have more than one "
+            "(Fellegi-Sunter model). The model takes columns for independent, which families' are not: look at some pairs."
+        )
+        path = self.engine.new_file()
+        self.engine.local.to_parquet(found.links.mutate(row_id=ibis.literal(0)), path)
+        return self.engine.read([path]).select("customer_id", "person_id")
+
+    def _materialise(self, name: str, expression: Table) -> Table:
+        return self.engine.keep(expression)
+
     # -- one table -----------------------------------------------------------------------------------------------------
 
     def clean(self, table: str) -> None:
         mapping = self.study.tables[table]
+        context = Context(self.study, self.engine, table, mapping, self.tables)
         raw = self.read(mapping.source)
-        rows = self._typed(table, raw)
-        rows = rows.mutate(**self._conditions(table, rows))
-        rows = self._repaired(table, rows)
-        rows = self._without_repeats(table, rows, raw)
-        rows = rows.mutate(
-            reasons=reduce(
-                lambda a, b: a + b, [ibis.ifelse(rows[c], f"{c} ", "") for c in SET_ASIDE if c in rows.columns]
-            )
-        )
-        # Everything below reads these rows several times; parsing text once is what costs.
-        rows = self.connection.create_table(f"cleaned_{table}", rows, temp=True)
-        kept = rows.filter(rows.reasons == "")
+        rows, forms = self._marked(table, raw, context)
         self._enough(table, rows, raw)
+        late, moved = self._looked_at_together(table, rows, raw, context)
+        aside = rows.filter(rows.aside).select("row_id", bits="mask")
+        kept = rows.filter(~rows.aside)
+        late_aside = None
+        if late is not None:
+            late_aside = late.filter(late.set_aside).select("row_id", "bits")
+            aside = aside.union(late_aside)
+            kept = without(kept, late_aside, "row_id")
+        if moved is not None:
+            kept = kept.left_join(moved.rename(new_at="ordered_at", new_date="order_date"), "row_id").drop("row_id_right")
+            kept = kept.mutate(
+                ordered_at=ibis.coalesce(kept.new_at, kept.ordered_at), order_date=ibis.coalesce(kept.new_date, kept.order_date)
+            )
         self.tables[table] = self._canonical(table, kept)
-        self._set_aside(mapping.source, raw, rows.filter(rows.reasons != "").select("row_number", "reasons"))
-        self._account(table, mapping.source, raw, rows)
+        self.aside.append((mapping.source, self.engine.keep(aside)))
+        self._account(table, mapping.source, raw, rows, late, forms, context)
         if mapping.redemptions:
             self._redeem(table)
 
-    def _text(self, raw: ibis.Table, mapping: Mapping) -> ibis.Value:
-        """A mapped column as text (or as a number, where it is a sum)."""
+    def _reader(self, source: str) -> Reader:
+        return Reader(self.engine, self.study.sources[source], self.study.timezone, self.study.currency)
+
+    def _stripped(self, raw: Table, source: str, mapping: Mapping) -> Value:
+        """A mapped column as text."""
         if mapping.constant is not None:
             return ibis.literal(mapping.constant)
         if mapping.row_number:
-            return raw.row_number.cast("string")
+            return raw.row_id.cast("string")
         if mapping.combine:
-            parts = [parse.text(raw[c]) for c in mapping.combine]
-            return reduce(lambda a, b: a + "-" + b, parts)
-        value = parse.text(raw[mapping.column])
+            return reduce(lambda a, b: a + "-" + b, [self._column_text(raw, source, c) for c in mapping.combine])
+        value = self._column_text(raw, source, mapping.column)
         return ibis.literal(mapping.prefix) + value if mapping.prefix else value
 
-    def _typed(self, table: str, raw: ibis.Table) -> ibis.Table:
-        """Typed columns, and for each the marks ``blank`` and ``bad``: nothing there, something unreadable there."""
-        mapping, source = self.study.tables[table], self.study.sources[self.study.tables[table].source]
-        columns: dict[str, ibis.Value] = {"row_number": raw.row_number, "malformed_row": raw.malformed.notnull()}
-        for name, m in mapping.columns.items():
-            dtype = self._column(table, name).dtype
-            if m.lookup:
-                columns[name] = self._text(raw, m)
-                continue
-            if m.sum:
-                parts = [parse.number(parse.text(raw[c]), source) for c in m.sum]
-                given = reduce(lambda a, b: a | b, [parse.text(raw[c]).notnull() for c in m.sum])
-                # A blank part is nothing to add; an unreadable part makes the sum unreadable.
-                readable = [
-                    ibis.ifelse(parse.text(raw[c]).isnull(), parse.money("0"), p)
-                    for c, p in zip(m.sum, parts, strict=True)
-                ]
-                value = reduce(lambda a, b: a + b, readable).try_cast(MONEY)
+    def _column_text(self, raw: Table, source: str, column: str) -> Value:
+        profile = self.raw[source].profile.get(column)
+        if profile is None:
+            return parse.text(raw[column])
+        return parse.text(raw[column], padded=profile.padded > 0, blank=profile.blank > 0)
+
+    def _dtype(self, table: str, name: str) -> dt.DataType:
+        known = CONTRACTS[table].columns.get(name)
+        return known.dtype if known else dt.float64  # the undeclared ones are survey items
+
+    def _fields(self, table: str) -> Iterator[tuple[str, Field, Mapping, str | None]]:
+        """Every text that is read for a table: its name, how it is read, its mapping, and the raw column of a part of a sum."""
+        for name, m in self.study.tables[table].columns.items():
+            form = self.study.rules.customer_id if name == "customer_id" and m.column and not m.lookup else None
+            if m.sum or m.product:
+                for n, column in enumerate(m.sum or m.product):
+                    yield f"{name}__part{n}", Field(MONEY, m), m, column
             else:
-                words = self._text(raw, m)
-                if self.study.survey and name in self.study.survey.items and self.study.survey.missing_codes:
-                    words = ibis.ifelse(words.isin(self.study.survey.missing_codes), None, words)
-                given, value = words.notnull(), parse.typed(words, dtype, m, source, self.study.timezone)
-            columns[name], columns[f"{name}__bad"] = value, given & value.isnull()
-        for name, m in mapping.attributes.items():
-            columns[name] = self._text(raw, m)
-        rows = raw.select(**columns)
+                yield name, Field(self._dtype(table, name), m, form), m, None
+
+    def _typed(self, table: str, raw: Table) -> Table:
+        """Texts in their usual form as values; where there is none, the text beside it."""
+        mapping = self.study.tables[table]
+        source, reader = mapping.source, self._reader(mapping.source)
+        looked_up = {}
         for name, m in mapping.columns.items():
             if m.lookup:
                 other = self.read(m.lookup.source)
-                pairs = other.group_by(lookup_key=parse.text(other[m.lookup.key])).aggregate(
-                    lookup_value=parse.text(other[m.lookup.value]).min()
+                pairs = other.group_by(lookup_key=self._column_text(other, m.lookup.source, m.lookup.key)).aggregate(
+                    **{f"{name}__found": self._column_text(other, m.lookup.source, m.lookup.value).min()}
                 )
-                rows = rows.left_join(pairs, rows[name] == pairs.lookup_key)
-                found, there = rows.lookup_value, self.study.sources[m.lookup.source]
-                value = parse.typed(found, self._column(table, name).dtype, m, there, self.study.timezone)
-                rows = rows.mutate(**{name: value, f"{name}__bad": found.notnull() & value.isnull()})
-                rows = rows.drop("lookup_key", "lookup_value")
+                raw = raw.mutate(**{f"{name}__wanted": self._stripped(raw, source, m)})
+                raw = raw.left_join(pairs, raw[f"{name}__wanted"] == pairs.lookup_key)
+                looked_up[name] = raw[f"{name}__found"]
+                reader_of = self._reader(m.lookup.source)
+                raw = raw.drop("lookup_key")
+        columns: dict[str, Value] = {"row_id": raw.row_id, "file": raw.file, "malformed_row": raw.malformed.notnull()}
+        for name, field_, m, part in self._fields(table):
+            text = looked_up.get(name)
+            if text is not None:
+                text = raw[f"{name}__found"]
+                value = reader_of.plain(text, field_)
+            else:
+                text = self._column_text(raw, source, part) if part else self._stripped(raw, source, m)
+                if self.study.survey and name in self.study.survey.items and self.study.survey.missing_codes:
+                    text = ibis.ifelse(text.isin(self.study.survey.missing_codes), None, text)
+                value = reader.plain(text, field_)
+            columns[name] = value
+            if not field_.dtype.is_string() or field_.id_form:
+                columns[f"{name}__text"] = ibis.ifelse(value.isnull(), text, None)
+        if table == "order_lines":
+            columns["order_date"] = self._local_date(columns["ordered_at"], mapping.columns["ordered_at"], raw)
+        for name, m in mapping.attributes.items():
+            columns[name] = self._stripped(raw, source, m)
+        if self._by_rows(table):
+            columns["row_print"] = self.engine.fingerprint([raw[c] for c in self.raw[source].columns])
+        return raw.select(**columns)
+
+    def _local_date(self, moment: Column, mapping: Mapping, raw: Table | None = None) -> Column:
+        if raw is not None and mapping.format is None and mapping.timezone in (None, self.study.timezone) and mapping.column:
+            # The wall clock is the shop's own already.
+            return self.engine.wall_clock(self._stripped(raw, self.study.tables["order_lines"].source, mapping)).date()
+        return self.engine.local_time(self.study.timezone, moment).date()
+
+    def _by_rows(self, table: str) -> bool:
+        """Whether repeats are told by whole rows: where a row's key is not in the data, or names several rows on purpose."""
+        return not self._has_key(table) and self.study.rules.duplicate_rows == "set_aside"
+
+    def _has_key(self, table: str) -> bool:
+        mapping = self.study.tables[table]
+        return set(CONTRACTS[table].key) <= set(mapping.columns) and not mapping.merge_repeated
+
+    def _marked(self, table: str, raw: Table, context: Context) -> tuple[Table, Table | None]:
+        """All rows of a table: values, and in ``mask`` the reasons of every rule that looks at one row; and the rows that were
+        written in another form, with their ``__form``, if there are any."""
+        typed = self._typed(table, raw)
+        texts = [c for c in typed.columns if c.endswith("__text")]
+        odd = any_of([typed[c].notnull() for c in texts])
+        typed = typed.mutate(odd=ibis.literal(False) if odd is None else odd)
+        plain = self.engine.keep(self._judged(typed, context, holds="odd"))
+        n_odd = int(plain.odd.sum().to_pyarrow().as_py() or 0)
+        shown = [c for c in plain.columns if not c.endswith("__text") and "__part" not in c and c != "odd"]
+        if not n_odd:
+            return plain.select(shown), None
+        fields = {name: f for name, f, _m, _part in self._fields(table) if f"{name}__text" in texts}
+        rest = [c for c in typed.columns if c in plain.columns]
+        strange = self.engine.keep(plain.filter(plain.odd).select(rest))
+        mended = self._reader(self.study.tables[table].source).mended(strange, fields)
+        if table == "order_lines":
+            date = self.engine.local_time(self.study.timezone, mended.ordered_at).date()
+            mended = mended.mutate(order_date=ibis.coalesce(mended.order_date, date))
+        judged = self.engine.keep(self._judged(mended, context))
+        return plain.filter(~plain.odd).select(shown).union(judged.select(shown)), judged
+
+    def _judged(self, rows: Table, context: Context, holds: str | None = None) -> Table:
+        """Sums, references to other tables, reasons and repairs.
+
+        ``holds`` names a mark of rows whose values must stay as they are, since they will be judged again.
+        """
+        mapping = context.mapping
+        rows = rows.mutate(**self._made(rows, mapping.columns))
+        bad = {
+            f"{name}__bad": self._unreadable(rows, name, m) for name, m in mapping.columns.items()
+        }
+        rows = rows.mutate(**bad)
+        rows = self._with_references(rows, context)
+        found = rules.conditions(rows, context)
+        mask = reduce(lambda a, b: a + b, [ibis.ifelse(c, BITS[code], 0).cast("int64") for code, c in found.items()])
+        aside = any_of([c for code, c in found.items() if self.books.severities[code] == "set_aside"])
+        untouched = rows[holds] if holds else None
+        changes = {
+            name: value if untouched is None else ibis.ifelse(untouched, rows[name], value)
+            for name, value in self._repairs(rows, found, context).items()
+        }
+        rows = rows.mutate(mask=mask, aside=aside, **changes)
+        if self._has_key(context.table):
+            key = [rows[c].cast("string") for c in CONTRACTS[context.table].key]
+            rows = rows.mutate(key_print=self.engine.fingerprint(key))
+        return rows.drop(*[c for c in rows.columns if c.endswith(("__known", "__merged"))])
+
+    def _made(self, rows: Table, columns: dict[str, Mapping]) -> dict[str, Value]:
+        """Sums and products of their parts; a blank part of a sum is nothing to add."""
+        made = {}
+        for name, m in columns.items():
+            if m.sum:
+                parts = [rows[f"{name}__part{n}"] for n in range(len(m.sum))]
+                readable = [self._nothing_if_blank(rows, name, n) for n in range(len(m.sum))]
+                total = reduce(lambda a, b: a + b, readable)
+                made[name] = ibis.ifelse(any_of([p.notnull() for p in parts]), total.cast(MONEY), None)
+            elif m.product:
+                factors = [rows[f"{name}__part{n}"] for n in range(len(m.product))]
+                size = reduce(lambda a, b: a * b, [f.cast("float64") for f in factors]).abs()
+                exact = reduce(lambda a, b: a * b, [ibis.ifelse(size < 1e13, f, None) for f in factors])
+                made[name] = exact.cast(MONEY)
+        return made
+
+    def _nothing_if_blank(self, rows: Table, name: str, n: int) -> Value:
+        part = rows[f"{name}__part{n}"]
+        blank = part.isnull() & rows[f"{name}__part{n}__text"].isnull()
+        return ibis.ifelse(blank, parse.money("0"), part)
+
+    def _unreadable(self, rows: Table, name: str, m: Mapping) -> Value:
+        parts = [f"{name}__part{n}" for n in range(len(m.sum or m.product or ()))] or [name]
+        there = [c for c in parts if f"{c}__text" in rows.columns]
+        bad = any_of([rows[c].isnull() & rows[f"{c}__text"].notnull() for c in there])
+        return ibis.literal(False) if bad is None else bad
+
+    def _with_references(self, rows: Table, context: Context) -> Table:
+        """Second ids of persons replaced, and ``<column>__known``: whether another table has it."""
+        if self.aliases is not None and "customer_id" in context.mapped:
+            links = self.aliases.rename(alias_id="customer_id")
+            rows = rows.left_join(links, rows.customer_id == links.alias_id).drop("alias_id")
+            merged = rows.person_id.notnull()
+            rows = rows.mutate(
+                customer_id__merged=merged, customer_id__first=ibis.coalesce(rows.person_id, rows.customer_id)
+            ).drop("person_id")
+        checks = {"order_lines": {"product_id": "products"}}
+        checks["contacts"] = {"customer_id": "customers", "campaign_id": "campaigns"}
+        for column, other in checks.get(context.table, {}).items():
+            if column in context.mapped and other in self.tables:
+                there = self.tables[other].select(known_id=column).distinct()
+                wanted = "customer_id__first" if f"{column}__first" in rows.columns else column
+                rows = rows.left_join(there, rows[wanted] == there.known_id)
+                rows = rows.mutate(**{f"{column}__known": rows.known_id.notnull()}).drop("known_id")
         return rows
 
-    def _column(self, table: str, name: str) -> Column:
-        return CONTRACTS[table].columns.get(name) or Column(
-            ibis.dtype("float64")
-        )  # the undeclared ones are survey items
-
-    def _conditions(self, table: str, rows: ibis.Table) -> dict[str, ibis.ir.BooleanValue]:
-        """Reason code -> the rows it applies to, for every reason that this table can have."""
-        mapping, contract = self.study.tables[table], CONTRACTS[table]
-        mapped = [c for c in mapping.columns if c in contract.columns]
-        required = self._required(table)
-        optional = [c for c in mapping.columns if c not in required]
-        sound = ~rows.malformed_row
-        found = {
-            "missing_value": _any(rows[c].isnull() & ~rows[f"{c}__bad"] for c in required) & sound,
-            "unreadable_value": _any(rows[f"{c}__bad"] for c in required) & sound,
-        }
-        if optional:
-            found["unreadable_optional"] = _any(rows[f"{c}__bad"] for c in optional)
-        positive = self._positive(table, rows)
-        if positive:
-            found["below_zero"] = _any(rows[c] < 0 for c in positive)
-        worded = [c for c in mapped if contract.columns[c].values]
-        if worded:
-            found["unknown_word"] = _any(rows[c].notnull() & rows[c].notin(contract.columns[c].values) for c in worded)
-        special = getattr(self, f"_{table}_conditions", None)
-        if special:
-            found |= special(rows, set(mapping.columns))
-        return {code: condition.fill_null(False) for code, condition in found.items()}
-
-    def _positive(self, table: str, rows: ibis.Table) -> list[str]:
-        """Optional columns that may not be negative; prices, costs and discounts of lines have reasons of their own."""
-        if table == "order_lines":
-            return []
-        columns = CONTRACTS[table].columns
-        return [c for c in rows.columns if c in columns and columns[c].low == 0 and not columns[c].required]
-
-    def _required(self, table: str) -> list[str]:
-        """The mapped columns that a row cannot do without."""
-        columns = CONTRACTS[table].columns
-        mapped = [c for c in self.study.tables[table].columns if c in columns]
-        return [c for c in mapped if columns[c].required or c in NEEDED.get(table, ())]
-
-    def _at_fault(self, table: str, rows: ibis.Table) -> dict[str, str]:
-        """The columns in which values are blank or unreadable, by reason, as the source calls them."""
-        mapping, required = self.study.tables[table].columns, self._required(table)
-        bad = {f"bad {c}": rows[f"{c}__bad"].sum() for c in mapping}
-        blank = {f"blank {c}": (rows[c].isnull() & ~rows[f"{c}__bad"] & ~rows.malformed_row).sum() for c in required}
-        counts = rows.aggregate(**bad, **blank).to_pyarrow().to_pylist()[0]
-
-        def named(kind: str, columns: list[str]) -> str:
-            return ", ".join(mapping[c].column or c for c in columns if counts[f"{kind} {c}"])
-
-        return {
-            "missing_value": named("blank", required),
-            "unreadable_value": named("bad", required),
-            "unreadable_optional": named("bad", [c for c in mapping if c not in required]),
-        }
-
-    def _order_lines_conditions(self, rows: ibis.Table, mapped: set[str]) -> dict[str, ibis.ir.BooleanValue]:
-        found = {}
-        if self.study.rules.outside_period == "set_aside":
-            clock = self.study.clock
-            date = self._local_date(rows)
-            found["outside_period"] = (date < clock.observed_from) | (date > clock.observed_to)
-        if "quantity" in mapped:
-            found["empty_line"] = (rows.quantity == 0) & (rows.net_amount == 0)
-            found["sign_conflict"] = (rows.quantity < 0) & (rows.net_amount > 0)
-            found["return_quantity"] = (rows.quantity > 0) & (rows.net_amount < 0)
-            found["quantity_zero"] = (rows.quantity == 0) & (rows.net_amount != 0)
-        prices = [c for c in ("unit_price", "cost") if c in mapped]
-        if prices:
-            found["negative_price"] = _any(rows[c] < 0 for c in prices)
-        if "discount" in mapped:
-            found["discount_sign"] = rows.discount < 0
-        if {"unit_price", "quantity"} <= mapped:
-            discount = rows.discount.abs().fill_null(parse.money("0")) if "discount" in mapped else parse.money("0")
-            gross = rows.quantity.abs() * rows.unit_price
-            off = (gross - discount - rows.net_amount.abs()).abs()
-            found["amount_mismatch"] = (rows.quantity != 0) & (off > rows.quantity.abs() * 0.00005 + 0.005)
-        if "product_id" in mapped and "products" in self.tables:
-            products = self.tables["products"].product_id
-            found["unknown_product"] = rows.product_id.notnull() & rows.product_id.notin(products)
-        return found
-
-    def _local_date(self, rows: ibis.Table) -> ibis.Value:
-        return engine.local_time(self.study.timezone, rows.ordered_at).date()
-
-    def _campaigns_conditions(self, rows: ibis.Table, mapped: set[str]) -> dict[str, ibis.ir.BooleanValue]:
-        return {"ends_before_start": rows.ends_on < rows.starts_on} if "ends_on" in mapped else {}
-
-    def _contacts_conditions(self, rows: ibis.Table, mapped: set[str]) -> dict[str, ibis.ir.BooleanValue]:
-        found = {}
-        if "campaigns" in self.tables:
-            found["unknown_campaign"] = rows.campaign_id.notin(self.tables["campaigns"].campaign_id)
-        if "customers" in self.tables:
-            found["unknown_customer"] = rows.customer_id.notin(self.tables["customers"].customer_id)
-        return found
-
-    def _survey_responses_conditions(self, rows: ibis.Table, mapped: set[str]) -> dict[str, ibis.ir.BooleanValue]:
-        items = [i for i in self.study.survey.items if i in mapped]
-        low, high = self.study.survey.scale
-        return {
-            "empty_response": reduce(lambda a, b: a & b, [rows[i].isnull() for i in items]) & ~rows.malformed_row,
-            "outside_scale": _any((rows[i] < low) | (rows[i] > high) for i in items),
-        }
-
-    def _repaired(self, table: str, rows: ibis.Table) -> ibis.Table:
+    def _repairs(self, rows: Table, found: dict[str, Value], context: Context) -> dict[str, Value]:
         """Values put right where a repair rule applies."""
-        changes = {}
-        if "return_quantity" in rows.columns:
-            changes["quantity"] = ibis.ifelse(rows.return_quantity, -rows.quantity, rows.quantity)
-        if "discount_sign" in rows.columns:
+        changes: dict[str, Value] = {}
+        if "customer_id__first" in rows.columns:
+            changes["customer_id"] = rows.customer_id__first
+        if "return_quantity" in found:
+            changes["quantity"] = ibis.ifelse(found["return_quantity"], -rows.quantity, rows.quantity)
+        if "discount_sign" in found:
             changes["discount"] = rows.discount.abs().fill_null(parse.money("0"))
-        if "below_zero" in rows.columns:
-            changes |= {c: ibis.ifelse(rows[c] < 0, None, rows[c]) for c in self._positive(table, rows)}
-        if "outside_scale" in rows.columns:
+        if "below_zero" in found:
+            changes |= {c: ibis.ifelse(rows[c] < 0, None, rows[c]) for c in context.not_negative}
+        if "outside_scale" in found:
             low, high = self.study.survey.scale
             for item in [i for i in self.study.survey.items if i in rows.columns]:
                 changes[item] = ibis.ifelse(rows[item].between(low, high), rows[item], None)
-        return rows.mutate(**changes) if changes else rows
+        return changes
 
-    def _without_repeats(self, table: str, rows: ibis.Table, raw: ibis.Table) -> ibis.Table:
-        """Mark the second and later of equal rows: ``duplicate_row`` for lines, ``duplicate_key`` where a row is a thing."""
-        key = [c for c in CONTRACTS[table].key if c in rows.columns]
-        by_key = len(key) == len(CONTRACTS[table].key)
-        sound = reduce(lambda a, b: a & b, [~rows[c] for c in SET_ASIDE if c in rows.columns])
-        if by_key and not self.study.tables[table].merge_repeated:
-            nth = ibis.row_number().over(group_by=[*key, sound], order_by=rows.row_number)
-            return rows.mutate(duplicate_key=sound & (nth > 0))
-        if self.study.rules.duplicate_rows == "keep":
-            return rows
-        columns = list(self.raw[self.study.tables[table].source].columns)
-        repeats = raw.mutate(nth=ibis.row_number().over(group_by=columns, order_by=raw.row_number))
-        repeats = repeats.filter(repeats.nth > 0).select("row_number")
-        return rows.mutate(duplicate_row=sound & rows.row_number.isin(repeats.row_number))
+    def _looked_at_together(
+        self, table: str, rows: Table, raw: Table, context: Context
+    ) -> tuple[Table | None, Table | None]:
+        """Reasons of rules that look at several rows: ``row_id, bits, set_aside``; and lines with another time."""
+        engine, wanted = self.engine, self.study.rules
+        sound = rows.filter(~rows.aside)
+        found: list[Table] = []
 
-    def _enough(self, table: str, rows: ibis.Table, raw: ibis.Table) -> None:
+        def note(marks: Table, gone: bool) -> None:
+            nonlocal sound
+            marks = engine.keep(marks)
+            if _rows(marks):
+                found.append(marks)
+                if gone:
+                    sound = without(sound, marks, "row_id")
+
+        if self._has_key(table):
+            note(repeats.duplicate_keys(sound, list(CONTRACTS[table].key), context), gone=True)
+        elif self._by_rows(table):
+            columns = list(self.raw[context.mapping.source].columns)
+            note(repeats.duplicate_rows(sound, raw, columns, context), gone=True)
+        moved = None
+        if table == "order_lines":
+            if wanted.duplicate_lines is not None and "order_id" in context.mapped:
+                gone = self.books.severities["duplicate_line"] == "set_aside"
+                note(repeats.duplicate_lines(sound, wanted.duplicate_lines, context), gone=gone)
+            if wanted.order_times and "order_id" in context.mapped:
+                moved = engine.keep(repeats.order_times(sound, context))
+                note(moved.select("row_id", code=ibis.literal("order_time")), gone=False)
+                moved = moved if _rows(moved) else None
+            if wanted.cancellations is not None and "order_id" in context.mapped:
+                note(repeats.cancellations(sound, context), gone=False)
+            if wanted.outliers is not None and self.books.severities["outlier"] != "off":
+                marks, limits = repeats.outliers(sound, wanted.outliers, context)
+                self.limits = limits
+                note(marks, gone=False)
+        if not found:
+            return None, moved
+        marks = reduce(lambda a, b: a.union(b), found)
+        there = {code: ibis.ifelse(marks.code == code, 1, 0).cast("int64").max() for code in repeats.CODES}
+        gone = [code for code in repeats.CODES if self.books.severities[code] == "set_aside"]
+        marks = marks.group_by("row_id").aggregate(
+            bits=reduce(lambda a, b: a + b, [is_so * BITS[code] for code, is_so in there.items()]),
+            set_aside=ibis.ifelse(marks.code.isin(gone), 1, 0).max() == 1,
+        )
+        return engine.keep(marks), moved
+
+    # -- what is wrong with the study rather than with the rows ----------------------------------------------------------
+
+    def _enough(self, table: str, rows: Table, raw: Table) -> None:
         """Stop where no row fits the header, the period or a required column: then the study is wrong, not the rows."""
         mapping = self.study.tables[table]
-        required = [c for c in NEEDED.get(table, ()) if f"{c}__bad" in rows.columns and mapping.columns[c].column]
+        required = [c for c in NEEDED.get(table, ()) if mapping.columns[c].column and not mapping.columns[c].lookup]
+        ambiguous = (rows.mask & BITS["ambiguous_date"]) != 0
+        dates = {}
+        if table == "order_lines":
+            outside = (rows.mask & (BITS["before_period"] | BITS["after_period"])) != 0
+            dates = {
+                "first_day": rows.order_date.min(),
+                "last_day": rows.order_date.max(),
+                "dated": rows.order_date.count(),
+                "outside": outside.sum(),
+            }
         counts = rows.aggregate(
-            n=rows.count(),
-            kept=(rows.reasons == "").sum(),
-            malformed_row=rows.malformed_row.sum(),
-            **{c: rows[c].notnull().sum() for c in required},
+            n=_.count(),
+            kept=(~_.aside).sum(),
+            malformed_row=_.malformed_row.sum(),
+            ambiguous=ambiguous.sum(),
+            **{c: rows[c].count() for c in required},
+            **dates,
         )
         counts = counts.to_pyarrow().to_pylist()[0]
+        at = f"studies/{self.study.name}/study.yaml"
         if counts["n"] and counts["malformed_row"] == counts["n"]:
             raise RapportError(
-                f"studies/{self.study.name}/study.yaml: sources.{mapping.source}: every row has more or fewer fields than the "
-                "header; correct delimiter: or names:, or export the file again"
+                f"{at}: sources.{mapping.source}: every row has more or fewer fields than the header; correct delimiter: or "
+                "names:, or export the file again"
+            )
+        if counts["n"] and counts["ambiguous"] > counts["n"] / 5:
+            [column] = [c for c in mapping.columns if self._dtype(table, c).is_temporal() and c in required][:1]
+            raise RapportError(
+                f"{at}: tables.{table}.columns.{column}: {counts['ambiguous']:,} of {counts['n']:,} dates of {mapping.source} can "
+                "be read day first or month first; add day_first: true (or false) to the mapping, or format:"
             )
         for column in required:
             if counts["n"] and not counts[column]:
-                m = mapping.columns[column]
-                example = parse.text(raw[m.column])
-                shape = example.re_replace(r"\d", "9").re_replace(r"\p{L}", "a")
-                values = raw.filter(example.notnull()).select(shape=shape).limit(1).to_pyarrow()["shape"].to_pylist()
-                looks = f"values look like {values[0]!r}" if values else "every value is blank"
-                cure = "add format: to the mapping, for example {column: …, format: '%d/%m/%Y'}"
-                if CONTRACTS[table].columns[column].dtype.is_decimal():
-                    cure = "say decimal: or thousands: in the source; amounts have at most 14 digits before the point"
-                cure = cure if values else "map another column"
-                raise RapportError(
-                    f"studies/{self.study.name}/study.yaml: tables.{table}.columns.{column}: no row of {mapping.source} "
-                    f"has a readable {m.column}; {looks}; {cure}"
-                )
-        if "outside_period" in rows.columns:
-            date = self._local_date(rows)
-            dates = rows.filter(date.notnull()).aggregate(
-                first=date.min(), last=date.max(), n=_.count(), outside=_.outside_period.sum()
-            )
-            seen = dates.to_pyarrow().to_pylist()[0]
-            if seen["n"] and seen["outside"] == seen["n"]:
-                clock = self.study.clock
-                raise RapportError(
-                    f"studies/{self.study.name}/study.yaml: clock: no row of {mapping.source} lies between observed_from "
-                    f"{clock.observed_from} and observed_to {clock.observed_to}; they are dated {seen['first']} to "
-                    f"{seen['last']}; correct the clock"
-                )
-        if table in _MAIN and not counts["kept"]:
-            worst = rows.group_by("reasons").aggregate(n=_.count()).order_by(ibis.desc("n"), "reasons").limit(1)
-            [worst] = worst.to_pyarrow().to_pylist()
-            why = " ".join(REASONS[code].sentence for code in worst["reasons"].split())
+                self._unreadable_column(table, column, raw)
+        if counts.get("dated") and counts["outside"] == counts["dated"]:
+            clock = self.study.clock
             raise RapportError(
-                f"studies/{self.study.name}/study.yaml: tables.{table}: no row of {mapping.source} can be kept; in "
-                f"{worst['n']:,} of {counts['n']:,} rows: {why} Correct the mapping, or the file"
+                f"{at}: clock: no row of {mapping.source} lies between observed_from {clock.observed_from} and "
+                f"observed_to {clock.observed_to}; they are dated {counts['first_day']} to {counts['last_day']}; correct the clock"
+            )
+        if table in _MAIN and not counts["kept"]:
+            worst = rows.group_by("mask").aggregate(n=_.count()).order_by(ibis.desc("n"), "mask").limit(1)
+            [worst] = worst.to_pyarrow().to_pylist()
+            codes = [c for c in codes_of(worst["mask"]) if self.books.severities[c] == "set_aside"]
+            why = " ".join(REASONS[code].sentence for code in codes)
+            raise RapportError(
+                f"{at}: tables.{table}: no row of {mapping.source} can be kept; in {worst['n']:,} of {counts['n']:,} rows: {why} "
+                "Correct the mapping, or the file"
             )
 
-    def _canonical(self, table: str, kept: ibis.Table) -> ibis.Table:
+    def _unreadable_column(self, table: str, column: str, raw: Table) -> None:
+        mapping = self.study.tables[table]
+        m = mapping.columns[column]
+        example = parse.text(raw[m.column])
+        shape = example.re_replace("[0-9]", "9").re_replace("[A-Za-z]", "a")
+        values = raw.filter(example.notnull()).select(shape=shape).limit(1).to_pyarrow()["shape"].to_pylist()
+        looks = f"values look like {values[0][:40]!r}" if values else "every value is blank"
+        cure = "add format: to the mapping, for example {column: …, format: '%d/%m/%Y'}"
+        if CONTRACTS[table].columns[column].dtype.is_decimal():
+            cure = "say decimal: or thousands: in the source; amounts have at most 14 digits before the point"
+        if column == "customer_id":
+            cure = "correct rules.customer_id.pattern"
+        cure = cure if values else "map another column"
+        raise RapportError(
+            f"studies/{self.study.name}/study.yaml: tables.{table}.columns.{column}: no row of {mapping.source} has a readable "
+            f"{m.column}; {looks}; {cure}"
+        )
+
+    # -- the finished table ----------------------------------------------------------------------------------------------
+
+    def _canonical(self, table: str, kept: Table) -> Table:
         mapping = self.study.tables[table]
         names = [*mapping.columns, *mapping.attributes]
         if table == "order_lines":
@@ -466,10 +651,11 @@ class _Cleaner:
             result = result.drop("customer_id_right")
         if table == "contacts":
             result = self._with_campaign_dates(result)
-        return result
+        # Other tables refer to these, and each reading would do the work again.
+        return self.engine.keep(result) if table in ("products", "customers", "campaigns") else result
 
-    def _order_lines(self, kept: ibis.Table, mapped: set[str]) -> ibis.Table:
-        lines = kept.mutate(order_date=self._local_date(kept))
+    def _order_lines(self, kept: Table, mapped: set[str]) -> Table:
+        lines = kept
         if "quantity" not in mapped:
             sign = ibis.ifelse(lines.net_amount < 0, parse.money("-1"), parse.money("1"))
             lines = lines.mutate(quantity=sign)
@@ -477,18 +663,19 @@ class _Cleaner:
         if "order_id" not in mapped:
             lines = lines.mutate(order_id=lines.customer_id + "-" + lines.order_date.cast("string"))
         if "line_number" not in mapped:
-            nth = ibis.row_number().over(group_by=lines.order_id, order_by=lines.row_number)
+            nth = ibis.row_number().over(group_by=lines.order_id, order_by=[lines.file, lines.row_id])
             lines = lines.mutate(line_number=nth + 1)
         if "unit_price" not in mapped:
             discount = lines.discount.fill_null(parse.money("0")) if "discount" in mapped else parse.money("0")
             gross = lines.net_amount.abs() + discount
-            price = (gross.cast("float64") / lines.quantity.abs().nullif(0).cast("float64")).try_cast(MONEY)
+            price = gross.cast("float64") / lines.quantity.abs().nullif(0).cast("float64")
+            price = ibis.ifelse(price < 1e14, price, None).round(4).cast(MONEY)
             lines = lines.mutate(unit_price=price)
         else:
             lines = lines.mutate(unit_price=ibis.ifelse(lines.quantity == 0, None, lines.unit_price))
         return lines.select([c for c in CONTRACTS["order_lines"].columns if c in lines.columns])
 
-    def _with_campaign_dates(self, contacts: ibis.Table) -> ibis.Table:
+    def _with_campaign_dates(self, contacts: Table) -> Table:
         """Contacts dated by their campaign's start where they have no date; the untargeted added where the study asks."""
         campaigns = self.tables.get("campaigns")
         if campaigns is None:
@@ -500,7 +687,7 @@ class _Cleaner:
             return contacts
         observational = campaigns.filter(campaigns.design == "observational").select("campaign_id")
         everyone = observational.cross_join(self.tables["customers"].select("customer_id"))
-        others = everyone.anti_join(contacts, ["campaign_id", "customer_id"]).mutate(arm=ibis.literal("untargeted"))
+        others = without(everyone, contacts, ["campaign_id", "customer_id"]).mutate(arm=ibis.literal("untargeted"))
         blanks = {c: ibis.null(contacts[c].type()) for c in contacts.columns if c not in others.columns}
         return contacts.union(others.mutate(**blanks).select(contacts.columns))
 
@@ -508,139 +695,257 @@ class _Cleaner:
         """Mark contacts with a redemption; set redemptions without a contact aside."""
         mapping = self.study.tables[table].redemptions
         raw = self.read(mapping.source)
-        contacts = self.tables[table]
+        contacts = self.engine.keep(self.tables[table])
         reached = contacts.filter(contacts.arm != "untargeted").select("campaign_id", "customer_id")
         rows = raw.select(
-            "row_number",
-            campaign_id=self._text(raw, mapping.campaign_id),
-            customer_id=self._text(raw, mapping.customer_id),
+            "row_id",
+            campaign_id=self._stripped(raw, mapping.source, mapping.campaign_id),
+            customer_id=self._stripped(raw, mapping.source, mapping.customer_id),
         )
-        rows = self.connection.create_table("cleaned_redemptions", rows, temp=True)
-        matched = rows.semi_join(reached, ["campaign_id", "customer_id"])
-        pairs = matched.select("campaign_id", "customer_id").distinct().mutate(hit=True)
+        if self.aliases is not None:
+            links = self.aliases.rename(alias_id="customer_id")
+            rows = rows.left_join(links, rows.customer_id == links.alias_id)
+            rows = rows.select("row_id", "campaign_id", customer_id=ibis.coalesce(rows.person_id, rows.customer_id))
+        rows = self.engine.keep(rows)
+        matched = among(rows, reached, ["campaign_id", "customer_id"])
+        pairs = matched.select("campaign_id", "customer_id").distinct().mutate(hit=ibis.literal(True))
         joined = contacts.left_join(pairs, ["campaign_id", "customer_id"])
         redeemed = ibis.ifelse(joined.arm == "untargeted", None, joined.hit.fill_null(False))
         self.tables[table] = joined.mutate(redeemed=redeemed).select(*contacts.columns, "redeemed")
-        unmatched = rows.anti_join(matched, "row_number").select("row_number", reasons=ibis.literal("no_contact "))
-        self._set_aside(mapping.source, raw, unmatched)
-        aside = int(unmatched.count().to_pyarrow().as_py())
-        kept = int(matched.count().to_pyarrow().as_py())
-        self._enter("contacts (redemptions)", mapping.source, int(raw.count().to_pyarrow().as_py()), kept, aside, kept)
-        if aside:
-            self._reason("contacts (redemptions)", "no_contact", aside, None)
+        bit = ibis.literal(BITS["no_contact"]).cast("int64")
+        unmatched = self.engine.keep(without(rows, matched.select("row_id"), "row_id").select("row_id", bits=bit))
+        self.aside.append((mapping.source, unmatched))
+        aside, kept = _rows(unmatched), _rows(matched)
+        name = "contacts (redemptions)"
+        self.books.enter(name, mapping.source, _rows(raw), kept, aside, kept)
+        self.books.reasons(name, [(0, kept, None), (BITS["no_contact"], aside, None)], {})
 
     # -- the books -----------------------------------------------------------------------------------------------------
 
-    def _set_aside(self, source: str, raw: ibis.Table, aside: ibis.Table) -> None:
-        rows = raw.semi_join(aside, "row_number")
-        values = ibis.struct({c: rows[c] for c in self.raw[source].columns}).cast("json").cast("string")
-        rows = rows.select("row_number", raw_values=ibis.coalesce(rows.malformed, values)).inner_join(
-            aside, "row_number"
-        )
-        self.aside.append(
-            rows.select("row_number", "raw_values", source=ibis.literal(source), reasons=rows.reasons.strip())
-        )
-
-    def _account(self, table: str, source: str, raw: ibis.Table, rows: ibis.Table) -> None:
+    def _account(
+        self, table: str, source: str, raw: Table, rows: Table, late: Table | None, forms: Table | None, context: Context
+    ) -> None:
         amount = _AMOUNT.get(table)
-        money = self._amount(table, raw, amount) if amount else None
-        codes = [c for c in REASONS if c in rows.columns]
-        sums = {c: rows[c].cast("int64").sum() for c in codes}
-        if amount:
-            sums |= {f"{c}__money": ibis.ifelse(rows[c], rows[amount], None).sum() for c in codes}
-        kept = rows.reasons == ""
-        sums |= {"rows_kept": kept.cast("int64").sum(), "rows_aside": (~kept).cast("int64").sum()}
-        counts = rows.aggregate(**sums).to_pyarrow().to_pylist()[0]
-        columns = self._at_fault(table, rows)
-        for code in codes:
-            if counts[code]:
-                self._reason(table, code, counts[code], counts.get(f"{code}__money"), columns.get(code, ""))
+        masks = self._masks(rows, late, amount)
+        self._count_columns(table, source, rows, late, forms)
+        self.books.reasons(table, masks, self._at_fault(table, context), **self._at_the_door(table, source))
         # Rows and money that went in are read from the source itself, those kept from the finished table, and those set
         # aside from the quarantine: three separate readings, so that a row dropped on the way shows.
-        rows_in = int(raw.count().to_pyarrow().as_py())
-        aside = self.aside[-1]
-        rows_aside = int(aside.count().to_pyarrow().as_py())
+        aside = self.aside[-1][1]
+        rows_in = self.raw[source].rows if self.study.sources[source].sample is None else _rows(raw)
+        rows_aside = _rows(aside)
         merged_table = self.study.tables[table].merge_repeated
         finished = self.tables[table]
         grows = table in ("customers", "contacts") or merged_table
-        rows_kept = (counts["rows_kept"] or 0) if grows else int(finished.count().to_pyarrow().as_py())
+        sums = finished.aggregate(n=_.count(), **({"money": finished[amount].sum()} if amount else {}))
+        sums = sums.to_pyarrow().to_pylist()[0]
+        gone = [code for code, severity in self.books.severities.items() if severity == "set_aside"]
+        kept_by_rules = sum(n for mask, n, _money in masks if not set(codes_of(mask)) & set(gone))
+        rows_kept = kept_by_rules if grows else sums["n"]
         amounts = {}
         if amount:
-            set_aside = raw.semi_join(aside, "row_number")
-            amounts = {
-                "amount_in": money,
-                "amount_kept": finished[amount].sum().to_pyarrow().as_py() or _ZERO,
-                "amount_set_aside": self._amount(table, set_aside, amount),
-            }
-        out = int(finished.count().to_pyarrow().as_py())
-        merged = rows_kept - out if merged_table else 0
-        self._enter(table, source, rows_in, rows_kept - merged, rows_aside, out, merged, amounts)
+            amounts = self._amounts(table, raw, aside, amount, odd=forms is not None)
+            amounts["amount_kept"] = sums["money"] or ZERO
+        merged = rows_kept - sums["n"] if merged_table else 0
+        self.books.enter(table, source, rows_in, rows_kept - merged, rows_aside, sums["n"], merged, **amounts)
 
-    def _amount(self, table: str, raw: ibis.Table, column: str) -> Decimal:
+    def _masks(self, rows: Table, late: Table | None, amount: str | None) -> list[tuple[int, int, Decimal | None]]:
+        """Each set of reasons, with its rows and its money."""
+        money = {"money": rows[amount].sum()} if amount else {}
+        found = rows.group_by("mask").aggregate(n=_.count(), **money).to_pyarrow().to_pylist()
+        counted = {row["mask"]: [row["n"], row.get("money") or ZERO] for row in found}
+        if late is not None:
+            together = rows.inner_join(late, "row_id")
+            money = {"money": together[amount].sum()} if amount else {}
+            moved = together.group_by("mask", "bits").aggregate(n=_.count(), **money).to_pyarrow().to_pylist()
+            for row in moved:
+                for mask, sign in ((row["mask"], -1), (row["mask"] | row["bits"], 1)):
+                    entry = counted.setdefault(mask, [0, ZERO])
+                    entry[0] += sign * row["n"]
+                    entry[1] += sign * (row.get("money") or ZERO)
+        return [(mask, n, money if amount else None) for mask, (n, money) in sorted(counted.items()) if n]
+
+    def _at_the_door(self, table: str, source: str) -> dict[str, int]:
+        """Values that were made plain when they were read: reason -> how many."""
+        profiles = [self.raw[source].profile.get(c) for c in self._raw_columns(table)]
+        there = [p for p in profiles if p is not None]
+        found = {"white_space": sum(p.padded for p in there), "other_characters": sum(p.normalised for p in there)}
+        return {code: n for code, n in found.items() if n}
+
+    def _raw_columns(self, table: str) -> list[str]:
         mapping = self.study.tables[table]
-        source, m = self.study.sources[mapping.source], mapping.columns[column]
-        if m.constant is not None:
-            raw = raw.mutate(constant_amount=ibis.literal(m.constant))
-        names = m.raw_columns or ("constant_amount",)
-        parts = [parse.number(parse.text(raw[c]), source).fill_null(parse.money("0")) for c in names]
-        return reduce(lambda a, b: a + b, parts).sum().to_pyarrow().as_py() or _ZERO
+        mappings = [*mapping.columns.values(), *mapping.attributes.values()]
+        return list(dict.fromkeys(c for m in mappings for c in m.raw_columns))
 
-    def _enter(
-        self,
-        table: str,
-        source: str,
-        rows_in: int,
-        kept: int,
-        aside: int,
-        out: int,
-        merged: int = 0,
-        amounts: dict | None = None,
-    ) -> None:
-        amounts = amounts or {"amount_in": None, "amount_kept": None, "amount_set_aside": None}
-        self.ledger.append(
-            {
-                "table": table,
-                "source": source,
-                "rows_in": rows_in,
-                "rows_kept": kept,
-                "rows_merged": merged,
-                "rows_set_aside": aside,
-                "rows_out": out,
-                **amounts,
-            }
-        )
+    def _count_columns(self, table: str, source: str, rows: Table, late: Table | None, forms: Table | None) -> None:
+        """Blank, unreadable and repaired values by column, and by month where the table has a date."""
+        mapping = self.study.tables[table]
+        date = _DATED.get(table)
+        period = rows[date].cast("date").truncate("M") if date and date in rows.columns else ibis.null("date")
+        sound = ~rows.malformed_row
+        sums = {f"{c}__bad": rows[f"{c}__bad"].sum() for c in mapping.columns}
+        sums |= {
+            f"{c}__blank": (rows[c].isnull() & ~rows[f"{c}__bad"] & sound).sum() for c in mapping.columns
+        }
+        sums["set_aside"] = rows.aside.sum()
+        counts = rows.mutate(month__=period).group_by("month__").aggregate(rows=_.count(), **sums).to_pandas()
+        counts = counts.rename(columns={"month__": "period"})
+        counts["period"] = pd.to_datetime(counts["period"])
+        if late is not None and counts["period"].notna().any():
+            gone = among(rows.select("row_id", month__=period), late.filter(late.set_aside), "row_id")
+            more = gone.group_by("month__").aggregate(more=_.count()).to_pandas().rename(columns={"month__": "period"})
+            more["period"] = pd.to_datetime(more["period"])
+            counts = counts.merge(more, on="period", how="left")
+            counts["set_aside"] += counts.pop("more").fillna(0).astype("int64")
+        counts = counts.sort_values("period", ignore_index=True)
+        repaired = self._repaired(forms, list(mapping.columns))
+        for name, m in mapping.columns.items():
+            profiles = [self.raw[source].profile.get(c) for c in m.raw_columns]
+            tidied = sum(p.padded + p.normalised for p in profiles if p is not None)
+            self.columns.append(
+                {
+                    "table": table,
+                    "column": name,
+                    "source": source,
+                    "raw_column": ", ".join(m.raw_columns),
+                    "rows": int(counts["rows"].sum()),
+                    "blank": int(counts[f"{name}__blank"].sum()),
+                    "bad": int(counts[f"{name}__bad"].sum()),
+                    "repaired": repaired.get(name, 0) + tidied,
+                }
+            )
+            if counts["period"].notna().any():
+                by_month = counts[["period", "rows", f"{name}__blank", f"{name}__bad"]]
+                by_month = by_month.set_axis(["period", "rows", "blank", "bad"], axis=1)
+                self.periods.append(by_month.assign(table=table, column=name, set_aside=counts["set_aside"]))
 
-    def _reason(self, table: str, code: str, rows: int, amount: Decimal | None, columns: str = "") -> None:
-        reason = REASONS[code]
-        sentence = f"{reason.sentence.rstrip('.')}: {columns}." if columns else reason.sentence
-        self.reasons.append(
-            {
-                "table": table,
-                "reason": code,
-                "severity": reason.severity,
-                "sentence": sentence,
-                "treatment": TREATMENTS[reason.severity],
-                "rows": rows,
-                "amount": None if amount is None else float(amount),
-            }
-        )
+    @staticmethod
+    def _repaired(forms: Table | None, columns: list[str]) -> dict[str, int]:
+        if forms is None:
+            return {}
+        written = {}
+        for name in columns:
+            there = [c for c in forms.columns if re.fullmatch(rf"{re.escape(name)}(__part\d+)?__form", c)]
+            if there:
+                put_right = any_of([(forms[c] > 0) & (forms[c] != parse.AMBIGUOUS) for c in there])
+                written[name] = put_right.sum()
+        return forms.aggregate(**written).to_pyarrow().to_pylist()[0] if written else {}
+
+    def _at_fault(self, table: str, context: Context) -> dict[str, str]:
+        """The columns in which values are blank or unreadable, by reason, as the source calls them."""
+        counted = {c["column"]: c for c in self.columns if c["table"] == table}
+
+        def named(kind: str, columns: list[str]) -> str:
+            return ", ".join(context.mapping.columns[c].column or c for c in columns if counted[c][kind])
+
+        others = [c for c in context.required if c != "customer_id"]
+        padded = [c for c in self._raw_columns(table) if self._profile(context, c, "padded")]
+        return {
+            "missing_value": named("blank", others),
+            "unreadable_value": named("bad", others),
+            "unreadable_optional": named("bad", context.optional),
+            "white_space": ", ".join(padded),
+            "other_characters": ", ".join(
+                c for c in self._raw_columns(table) if self._profile(context, c, "normalised")
+            ),
+        }
+
+    def _profile(self, context: Context, column: str, count: str) -> int:
+        profile = self.raw[context.mapping.source].profile.get(column)
+        return 0 if profile is None else getattr(profile, count)
+
+    def _amounts(self, table: str, raw: Table, aside: Table, column: str, odd: bool) -> dict[str, Decimal]:
+        """The money of all raw rows and of those set aside, read once more and by itself.
+
+        ``odd`` tells whether there are numbers in another than their usual form.
+        """
+        typed = self._typed_amount(table, raw, column)
+        mapping, marks = self.study.tables[table], aside.select(aside_id="row_id").distinct()
+        typed = typed.left_join(marks, typed.row_id == marks.aside_id)
+        typed = typed.mutate(gone=typed.aside_id.notnull()).drop("aside_id")
+        strange = any_of([typed[c].notnull() for c in typed.columns if c.endswith("__text")])
+        plain = typed.filter(~strange) if odd else typed
+        readings = [plain.mutate(**self._made(plain, {column: mapping.columns[column]}))]
+        if odd:
+            fields = {n: f for n, f, _m, _p in self._fields(table) if n in typed.columns}
+            mended = self._reader(mapping.source).mended(self.engine.keep(typed.filter(strange)), fields)
+            readings.append(mended.mutate(**self._made(mended, {column: mapping.columns[column]})))
+        sums = {True: ZERO, False: ZERO}
+        for rows in readings:
+            for row in rows.group_by("gone").aggregate(money=rows[column].sum()).to_pyarrow().to_pylist():
+                sums[row["gone"]] += row["money"] or ZERO
+        return {"amount_in": sums[True] + sums[False], "amount_set_aside": sums[True]}
+
+    def _typed_amount(self, table: str, raw: Table, column: str) -> Table:
+        source = self.study.tables[table].source
+        columns: dict[str, Value] = {"row_id": raw.row_id}
+        for name, field_, m, part in self._fields(table):
+            if name == column or name.startswith(f"{column}__part"):
+                text = self._column_text(raw, source, part) if part else self._stripped(raw, source, m)
+                columns[name] = value = self._reader(source).plain(text, field_)
+                columns[f"{name}__text"] = ibis.ifelse(value.isnull(), text, None)
+        return raw.select(**columns)
+
+    # -- the result ------------------------------------------------------------------------------------------------------
 
     def result(self) -> Cleaned:
-        everything = reduce(lambda a, b: a.union(b), self.aside)
-        # A row that feeds two tables may be set aside from both: it is one row of quarantine with all reasons.
-        quarantine = everything.group_by("source", "row_number").aggregate(
-            reasons=everything.reasons.group_concat(" ", order_by=everything.reasons),
-            raw_values=everything.raw_values.max(),
-        )
-        columns = ["table", "reason", "severity", "sentence", "treatment", "rows", "amount"]
+        periods = pd.concat(self.periods, ignore_index=True) if self.periods else pd.DataFrame()
+        by_row = ["table", "period", "rows", "set_aside"]
+        by_column = ["table", "period", "column", "rows", "blank", "bad"]
+        columns = ["table", "column", "source", "raw_column", "rows", "blank", "bad", "repaired"]
         return Cleaned(
-            tables=self.tables,
-            quarantine=quarantine,
-            ledger=pd.DataFrame(self.ledger).astype(
-                dict.fromkeys(("amount_in", "amount_kept", "amount_set_aside"), object)
-            ),
-            reasons=pd.DataFrame(self.reasons, columns=columns),
+            tables={name: self.engine.land(table) for name, table in self.tables.items()},
+            quarantine=self._quarantine(),
+            ledger=self.books.ledger,
+            reasons=self.books.found,
+            waterfall=self.books.waterfall,
+            columns=pd.DataFrame(self.columns, columns=columns),
+            periods=periods.reindex(columns=by_column),
+            set_aside=periods.reindex(columns=by_row).drop_duplicates(ignore_index=True),
+            limits=self.limits,
+            notes=self.notes,
         )
+
+    def _quarantine(self) -> Table:
+        """Every row that was set aside; one that feeds two tables once, with all its reasons."""
+        local = self.engine.local
+        parts = []
+        for source in dict.fromkeys(name for name, _t in self.aside):
+            marks = reduce(lambda a, b: a.union(b), [t for name, t in self.aside if name == source])
+            marks = self.engine.land(self.engine.keep(marks))
+            paths = self.raw[source].paths
+            if paths:
+                raw = local.read_parquet([str(path) for path in paths])
+            else:
+                raw = self.engine.land(among(self._raw[source], self.engine.keep(_ids(self.aside, source)), "row_id"))
+            rows = raw.inner_join(self._with_reasons(marks), "row_id")
+            values = ibis.struct({c: rows[c] for c in self.raw[source].columns}).cast("json").cast("string")
+            label = ibis.ifelse(rows.file.isnull(), source, ibis.literal(f"{source}/") + rows.file)
+            parts.append(
+                rows.select(
+                    source=label,
+                    row_number=rows.row_number,
+                    reasons=rows.reasons,
+                    raw_values=ibis.coalesce(rows.malformed, values),
+                )
+            )
+        return reduce(lambda a, b: a.union(b), parts)
+
+    def _with_reasons(self, marks: Table) -> Table:
+        """``row_id, reasons``: the codes for which a row was set aside, in their order."""
+        gone = [(code, bit) for code, bit in BITS.items() if self.books.severities[code] == "set_aside"]
+        bits = {f"b{n}": ibis.ifelse((marks.bits & bit) != 0, 1, 0).max() for n, (_code, bit) in enumerate(gone)}
+        rows = marks.group_by("row_id").aggregate(**bits)
+        words = [ibis.ifelse(rows[f"b{n}"] == 1, f"{code} ", "") for n, (code, _bit) in enumerate(gone)]
+        return rows.select("row_id", reasons=reduce(lambda a, b: a + b, words).strip())
+
+
+def _ids(aside: list[tuple[str, Table]], source: str) -> Table:
+    return reduce(lambda a, b: a.union(b), [t.select("row_id") for name, t in aside if name == source])
+
+
+def _rows(table: Table) -> int:
+    return int(table.count().to_pyarrow().as_py())
 
 
 def check_column(study: str, place: str, source: str, column: str, there: tuple[str, ...]) -> None:
@@ -660,11 +965,7 @@ def check_column(study: str, place: str, source: str, column: str, there: tuple[
 _DATUM = re.compile(r"@|^[\d\s.,:/+-]+$")
 
 
-def _any(conditions) -> ibis.ir.BooleanValue | Deferred:
-    return reduce(lambda a, b: a | b, conditions)
-
-
-def _most_frequent(rows: ibis.Table, key: list[str], columns: list[str]) -> ibis.Table:
+def _most_frequent(rows: Table, key: list[str], columns: list[str]) -> Table:
     """One row a key, with each column's most frequent value; of equally frequent ones the first in order."""
     result = rows.select(key).distinct()
     for column in columns:

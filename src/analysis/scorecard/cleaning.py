@@ -10,9 +10,11 @@ import pandas as pd
 from analysis import sources
 from analysis.campaigns import wilson_interval
 from analysis.cleaning import parse
+from analysis.cleaning.parse import Field, Reader
+from analysis.engine import Engine, opened
 from analysis.scorecard.card import entries
 from analysis.scorecard.words import Words
-from analysis.study import Mapping, Study, TableMapping
+from analysis.study import EngineSettings, Mapping, Study, TableMapping
 from analysis.tables import CONTRACTS, MONEY
 
 SET_ASIDE, KEPT, CHANGED, GONE = "set_aside", "kept", "changed", "gone"
@@ -38,29 +40,28 @@ def fates(
     value; ``gone``: neither set aside nor in the table.
     """
     there = record.select("source").distinct().to_pyarrow()["source"].to_pylist()
-    parts = [
-        _fates_of(study, connection, record.filter(record.source == mapping.source), table, cleaned)
-        for table, mapping in study.tables.items()
-        if mapping.source in there and table in cleaned
-    ]
+    with opened(EngineSettings(), connection, study.name) as engine:
+        parts = [
+            _fates_of(study, engine, record.filter(record.source == mapping.source), table, cleaned)
+            for table, mapping in study.tables.items()
+            if mapping.source in there and table in cleaned
+        ]
     columns = ["source", "row_number", "kind", "expected", "added", "fate", "right", "clean", "due", "booked"]
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
     return found[columns].sort_values(["source", "row_number"], ignore_index=True)
 
 
 def _fates_of(
-    study: Study, connection: ibis.BaseBackend, record: ibis.Table, table: str, cleaned: dict[str, ibis.Table]
+    study: Study, engine: Engine, record: ibis.Table, table: str, cleaned: dict[str, ibis.Table]
 ) -> pd.DataFrame:
     mapping, contract = study.tables[table], CONTRACTS[table]
-    source = study.sources[mapping.source]
 
     def typed(text: ibis.Value, name: str) -> ibis.Value:
         """``text`` as the study reads it for a canonical column."""
-        return parse.typed(
-            parse.text(text), contract.columns[name].dtype, mapping.columns[name], source, study.timezone
-        )
+        return reader.plain(parse.text(text), Field(contract.columns[name].dtype, mapping.columns[name]))
 
-    raw = sources.read(connection, study, {mapping.source: sources.bring_in(study, mapping.source)}, mapping.source)
+    reader = Reader(engine, study.sources[mapping.source], study.timezone, study.currency)
+    raw = engine.read(sources.bring_in(study, mapping.source).paths)
     raw = raw.semi_join(record, "row_number")
     keys = {name: typed(raw[mapping.columns[name].column], name) for name in contract.key}
     amount = typed(raw[mapping.columns["net_amount"].column], "net_amount") if table == SALES else ibis.null(MONEY)
@@ -77,8 +78,10 @@ def _fates_of(
     fate = ibis.cases(
         (rows.aside_row.notnull(), SET_ASIDE), (~kept, GONE), (ibis.cases(*same, else_=True), KEPT), else_=CHANGED
     )
+    # An added row that is to be put right tells of a person who is there already: it has to go into theirs.
+    repaired = ibis.ifelse(added & rows.of.notnull() & (rows.column == _key_column(mapping, table)), ~kept, fate == KEPT)
     wanted = ibis.cases(
-        (rows.expected == "set_aside", fate == SET_ASIDE), (rows.expected == "repair", fate == KEPT), else_=kept
+        (rows.expected == "set_aside", fate == SET_ASIDE), (rows.expected == "repair", repaired), else_=kept
     )
     money = {"clean": ibis.null("float64"), "due": ibis.null("float64"), "booked": ibis.null("float64")}
     if table == SALES:
@@ -89,6 +92,12 @@ def _fates_of(
     return rows.select(
         "source", "row_number", "kind", "expected", added=added, fate=fate, right=wanted, **money
     ).to_pandas()
+
+
+def _key_column(mapping: TableMapping, table: str) -> str | None:
+    """The raw column of a key that is one column."""
+    key = CONTRACTS[table].key
+    return mapping.columns[key[0]].column if len(key) == 1 else None
 
 
 def _fed(mapping: TableMapping, there: tuple[str, ...]) -> dict[str, list[str]]:

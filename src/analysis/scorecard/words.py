@@ -1,38 +1,13 @@
 """The words of this room, from the sentences of its notebook: names of dirt, quantities, verdicts and reasons."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
-
-from analysis.reporting.numbers import Formatter
-from analysis.reporting.prose import to_plain
-from analysis.reporting.sentences import Sentences
-
-STEP = "08_scorecard"
+from analysis.reporting.step_words import StepWords
 
 
-class Words:
-    """Plain text for figures and tables, in the language of the study.
+class Words(StepWords):
+    """The words of `08_scorecard`."""
 
-    Parameters
-    ----------
-    fmt : the study's formatter. customer, customers : what the study calls them.
-    """
-
-    def __init__(self, fmt: Formatter, customer: str = "customer", customers: str = "customers") -> None:
-        self.format = fmt
-        self._names = {"customer": customer, "customers": customers}
-        self._sentences = Sentences(STEP, fmt)
-
-    def __call__(self, key: str, **facts: object) -> str:
-        """The text called ``key``, filled with ``facts``, without markup."""
-        return to_plain(self._sentences.render(key, **self._names, **facts))
+    step = "08_scorecard"
 
     def name(self, kind: str, value: str) -> str:
-        """The word for a value, for example ``name("kind", "test_order")``; the value itself when there is none."""
-        key = f"{kind}_{value}"
-        return self(key) if self._sentences.has(key) else str(value).replace("_", " ")
-
-    def names(self, kind: str, values: Iterable[str]) -> list[str]:
-        """The words for several values."""
-        return [self.name(kind, value) for value in values]
+        """The word for a value; where there is none the value itself, with blanks for underscores."""
+        return super().name(kind, value).replace("_", " ")

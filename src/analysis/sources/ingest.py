@@ -1,41 +1,63 @@
-"""Stream one source of a study into a text Parquet file, once for each state of its content."""
+"""Stream the sources of a study into text Parquet, one file for each raw file and state of its content."""
 
 import hashlib
-import hmac
 import importlib
-import importlib.metadata
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import ibis
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis import paths
-from analysis.errors import RapportError
-from analysis.sources import readers
-from analysis.sources.readers import SourceError
+from analysis.sources import files, readers
+from analysis.sources.errors import SourceError
+from analysis.sources.files import RawFile
+from analysis.sources.profile import ColumnProfile, tidy
+from analysis.sources.pseudonyms import Pseudonyms, key
+from analysis.sources.rows import Batches, ReadAgain, looks_like_data
 from analysis.study import Source, Study
 
+ROW_ID = "row_id"
+FILE = "file"
 ROW_NUMBER = "row_number"
 MALFORMED = "malformed"  # the fields of a row that does not fit its header, as JSON; null on every other row
-KEY_VARIABLE = "RAPPORT_KEY"
-FORMAT_VERSION = 2  # raise it when what is written here changes
+RESERVED = (ROW_ID, FILE, ROW_NUMBER, MALFORMED)
+FORMAT_VERSION = 3  # raise it when what is written here changes
+MARK_BITS, NUMBER_BITS = 26, 36  # of a row_id, where a source has several files: which file, which row of it
+GROUP_ROWS, GROUP_BYTES = 250_000, 64 << 20  # a row group of Parquet: what is held in memory before it is written
+KEPT = 5  # Parquet files of earlier states of a source that stay for a while
+_READING = ("format", "encoding", "delimiter", "names", "sheet")  # the options of a source that change what is written
+_PROFILE = b"rapport.profile"
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """A source as text: ``path`` to its Parquet file, its ``columns`` as the source calls them, its number of ``rows``."""
+    """A source as text.
+
+    Attributes
+    ----------
+    name : of the source. rows : how many it has. digest : a hash of content and options.
+    paths : its Parquet files, one for each raw file, in the order of their names. Each has ``row_id`` (unique in the source),
+        ``file`` (the raw file's name inside the source; null where it is one file or a database), ``row_number`` (the row that a
+        person sees in that file), the text columns, and ``malformed``.
+    columns : as the source calls them, in the order of its first file.
+    profile : column -> counts over all files.
+    """
 
     name: str
-    path: Path
+    paths: tuple[Path, ...]
     columns: tuple[str, ...]
     rows: int
     digest: str
+    profile: dict[str, ColumnProfile] = field(default_factory=dict)
 
 
 def prepare(study: Study) -> None:
@@ -46,56 +68,36 @@ def prepare(study: Study) -> None:
         folder.ensure(folder.Settings(**study.simulation.model_dump()), paths.raw(study.name))
 
 
-def locate(source: Source, study: str) -> Path:
-    """The file of a file source.
-
-    Raises
-    ------
-    SourceError
-        There is no such file, or no such package.
-    """
-    if source.package is None:
-        path = paths.raw(study) / source.file
-        if path.is_dir():
-            raise SourceError(f"{paths.shown(path)}: is a folder, not a file; name a file in it")
-        if not path.is_file():
-            raise SourceError(f"{paths.shown(path)}: no such file; put it there, or correct file in the study")
-        return path
-    try:
-        files = importlib.metadata.files(source.package) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise SourceError(
-            f"package {source.package} is not installed; add it to pyproject.toml and lock again"
-        ) from None
-    for file in files:
-        if str(file) == source.file:
-            return Path(file.locate())
-    raise SourceError(f"package {source.package} has no file {source.file}")
-
-
 def fingerprint(source: Source, study: str) -> str:
-    """A hash of a source's content: of a file's bytes; of a database's address, question and declared snapshot."""
+    """A hash of a source's content: of its files' bytes and names; of a database's address, question and declared snapshot."""
     if source.database is not None:
         return hashlib.sha256(f"{source.database} {source.table} {source.query} {source.snapshot}".encode()).hexdigest()
-    try:
-        with locate(source, study).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SourceError(f"{paths.shown(locate(source, study))}: cannot be read: {error.strerror}") from None
+    found = files.find(source, study)
+    if len(found) == 1 and found[0].name is None:
+        return found[0].digest()
+    return _digest([[file.name, file.digest()] for file in found])
 
 
 def peek(source: Source, study: str) -> tuple[str, ...]:
-    """The source's column names, read without its rows."""
-    _, columns, _ = _open(source, study)
-    return columns
+    """The source's column names, read without its rows; errors as in :func:`bring_in`."""
+    if source.database is not None:
+        return _checked(readers.database(source)).columns
+    return _agreed(
+        {file.label: _checked(readers.read_file(file, source)).columns for file in files.find(source, study)}
+    )
+
+
+def personal_columns(study: Study, name: str) -> list[str]:
+    """The columns of the source ``name`` that are hashed at the door."""
+    return list(study.privacy.hashed(name))
 
 
 def bring_in(study: Study, name: str) -> RawTable:
     """Bring the source ``name`` of ``study`` in, or find it already there.
 
-    The file is kept under ``data/processed/<study>/raw/`` by a hash of content and options, and appears whole or not at
-    all. Personal columns are hashed with the key in ``RAPPORT_KEY``; the way back is kept, for the owner's eyes
-    only, under ``data/private``.
+    Each raw file becomes one Parquet file under ``data/processed/<study>/raw/``, called by a hash of its content and of what
+    changes how it is read, so that only new files are read; it appears whole or not at all. Personal columns are hashed with
+    the key in ``RAPPORT_KEY``; the way back is kept, for the owner's eyes only, under ``data/private``.
 
     Raises
     ------
@@ -103,131 +105,223 @@ def bring_in(study: Study, name: str) -> RawTable:
         The source is missing, empty, unreadable, or has not the columns that it should; one line with the cure.
     """
     source = study.sources[name]
-    personal = [field.partition(".")[2] for field in study.privacy.personal if field.startswith(f"{name}.")]
-    options = source.model_dump(mode="json", exclude={"sample"})
-    key = _key() if personal else b""
-    content = [FORMAT_VERSION, fingerprint(source, study.name), options, personal, hashlib.sha256(key).hexdigest()]
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    path = paths.processed(study.name) / "raw" / f"{name}-{digest[:16]}.parquet"
-    if not path.exists():
-        _write(study, name, source, path, personal, key)
-    meta = pq.read_metadata(path)
-    columns = tuple(n for n in meta.schema.to_arrow_schema().names if n not in (ROW_NUMBER, MALFORMED))
-    return RawTable(name, path, columns, meta.num_rows, digest)
-
-
-def _write(study: Study, name: str, source: Source, path: Path, personal: list[str], key: bytes) -> None:
-    label, columns, batches = _open(source, study.name)
+    parts = _parts(study, name)
+    personal = personal_columns(study, name)
+    columns = _agreed({part.label: part.columns(source) for part in parts})
     for column in personal:
         if column not in columns:
-            raise SourceError(f"{label}: privacy.personal names column {column!r}, which is not there")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([(ROW_NUMBER, pa.int64()), *((c, pa.string()) for c in columns), (MALFORMED, pa.string())])
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    originals: dict[str, str] = {}
-    rows = 0
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            raise SourceError(f"{parts[0].label}: privacy names column {column!r}, which is not there")
+    for part in parts:
+        if not part.path.exists():
+            part.write(study, name, personal)
+    stored = [pq.read_metadata(part.path) for part in parts]
+    rows = sum(each.num_rows for each in stored)
+    if rows == 0:
+        raise SourceError(f"{parts[0].label}: has a header but no rows; nothing to read")
+    _prune(name, parts)
+    return RawTable(
+        name=name,
+        paths=tuple(part.path for part in parts),
+        columns=columns,
+        rows=rows,
+        digest=_digest([part.path.stem for part in parts]),
+        profile=_profile(stored, columns),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One raw file of a source, or a database (then ``file`` is None), and the Parquet file that it becomes."""
+
+    path: Path
+    source: Source
+    file: RawFile | None = None
+    mark: int = 0
+
+    @property
+    def label(self) -> str:
+        return self.file.label if self.file else readers.database_label(self.source)
+
+    def columns(self, source: Source) -> tuple[str, ...]:
+        """The names of its text columns, from what is stored already if it is."""
+        if self.path.exists():
+            return tuple(n for n in pq.read_schema(self.path).names if n not in RESERVED)
+        return self.open().columns
+
+    def open(self) -> readers.Readable:
+        return _checked(readers.read_file(self.file, self.source) if self.file else readers.database(self.source))
+
+    def write(self, study: Study, name: str, personal: list[str]) -> None:
+        """Read the raw file and store it, whole or not at all."""
+        readable = self.open()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(f".{os.getpid()}.partial")
+        batches = readable.batches
+        try:
+            while True:
+                pseudonyms = Pseudonyms(key() if personal else b"")
+                try:
+                    self._stream(batches(), readable.columns, personal, pseudonyms, partial)
+                    break
+                except ReadAgain as again:
+                    batches = again.batches
+            pseudonyms.keep(study.name, name)
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _stream(
+        self, batches: Batches, columns: tuple[str, ...], personal: list[str], pseudonyms: Pseudonyms, partial: Path
+    ) -> None:
+        profiles = dict.fromkeys(columns, ColumnProfile())
+        with _writer(partial, columns) as writer:
+            waiting: list[pa.RecordBatch] = []
             for batch in batches:
-                arrays = [batch.column(0)]
+                arrays = []
                 for column, array in zip(columns, batch.columns[1:-1], strict=True):
-                    array = pc.utf8_normalize(array, form="NFKC")
-                    arrays.append(_hashed(array, key, originals) if column in personal else array)
-                malformed = _hashed_fields(batch.columns[-1], key, originals) if personal else batch.columns[-1]
-                writer.write_batch(pa.record_batch([*arrays, malformed], schema=schema))
-                rows += batch.num_rows
-        if rows == 0:
-            raise SourceError(f"{label}: has a header but no rows; nothing to read")
-        _keep_originals(study.name, name, originals)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+                    array, counts = self._tidy(column, array)
+                    profiles[column] += counts
+                    arrays.append(pseudonyms.of(array) if column in personal else array)
+                malformed = pseudonyms.of_fields(batch.columns[-1]) if personal else batch.columns[-1]
+                numbers = batch.column(0).to_numpy()
+                if self.mark and len(numbers) and numbers[-1] >> NUMBER_BITS:
+                    raise SourceError(f"{self.label}: has more than {1 << NUMBER_BITS:,} rows; split it")
+                name = pa.scalar(self.file.name if self.file else None, pa.string())
+                arrays = [
+                    pa.array(np.int64(self.mark << NUMBER_BITS) | numbers),
+                    pa.repeat(name, len(numbers)),
+                    batch.column(0),
+                    *arrays,
+                    malformed,
+                ]
+                waiting.append(pa.record_batch(arrays, schema=writer.schema))
+                if sum(b.num_rows for b in waiting) >= GROUP_ROWS or sum(b.nbytes for b in waiting) >= GROUP_BYTES:
+                    writer.write_table(pa.Table.from_batches(waiting), GROUP_ROWS * 2)
+                    waiting = []
+                    pa.default_memory_pool().release_unused()  # kept, it would grow with the file
+            writer.write_table(pa.Table.from_batches(waiting, writer.schema), GROUP_ROWS * 2)
+            writer.add_key_value_metadata({_PROFILE: json.dumps({c: asdict(p) for c, p in profiles.items()})})
 
 
-def _open(source: Source, study: str) -> tuple[str, tuple[str, ...], Iterator[pa.RecordBatch]]:
-    """What to call the source in messages, its columns, and its rows as batches of row number, text columns, malformed."""
+    def _tidy(self, column: str, array: pa.Array) -> tuple[pa.Array, ColumnProfile]:
+        try:
+            return tidy(array)
+        except pa.ArrowInvalid:
+            raise SourceError(
+                f"{self.label}: column {column!r} holds bytes that are not UTF-8; write the file again with text"
+            ) from None
+
+
+def _writer(path: Path, columns: tuple[str, ...]) -> pq.ParquetWriter:
+    numbers = dict.fromkeys((ROW_ID, ROW_NUMBER), "DELTA_BINARY_PACKED")  # consecutive: they take up nearly nothing
+    types = {ROW_ID: pa.int64(), FILE: pa.string(), ROW_NUMBER: pa.int64()}
+    schema = pa.schema([*types.items(), *((column, pa.string()) for column in columns), (MALFORMED, pa.string())])
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[name for name in schema.names if name not in numbers],
+        column_encoding=numbers,
+    )
+
+
+def _parts(study: Study, name: str) -> list[_Part]:
+    source = study.sources[name]
+    personal = personal_columns(study, name)
+    options = source.model_dump(mode="json", include=set(_READING))
+    shared = [FORMAT_VERSION, options, personal, hashlib.sha256(key()).hexdigest() if personal else ""]
+
+    def path(*content: object) -> Path:
+        return paths.processed(study.name) / "raw" / f"{name}-{_digest([*shared, *content])[:16]}.parquet"
+
     if source.database is not None:
-        return readers.database(source)
-    path = locate(source, study)
-    label = paths.shown(path)
-    try:
-        columns, batches = readers.FILE_READERS[source.format](path, label, source)
-    except PermissionError:
-        raise SourceError(f"{label}: may not be read by this user; change its permissions") from None
-    except OSError as error:
-        raise SourceError(f"{label}: cannot be read: {error.strerror or error}") from None
-    readers.check_columns(label, columns, reserved=(ROW_NUMBER, MALFORMED))
-    return label, columns, batches
-
-
-def _key() -> bytes:
-    key = os.environ.get(KEY_VARIABLE, "")
-    if len(key) < 16:
-        raise RapportError(
-            f"privacy.personal marks personal columns, so the environment variable {KEY_VARIABLE} must hold a key of 16 "
-            "characters or more; keep it secret and unchanged"
-        )
-    return key.encode()
-
-
-def key_mark() -> str:
-    """What tells two keys for personal columns apart and says nothing about either.
-
-    Raises
-    ------
-    RapportError
-        There is no key, or it is too short.
-    """
-    return hashlib.pbkdf2_hmac("sha256", _key(), b"rapport", 100_000).hex()
-
-
-def _hashed(array: pa.Array, key: bytes, originals: dict[str, str]) -> pa.Array:
-    """Replace each distinct value by 32 hexadecimal digits of HMAC-SHA256 under ``key``; nulls and blanks stay."""
-    encoded = array.dictionary_encode()
-    hashed = []
-    for value in encoded.dictionary.to_pylist():
-        if value and value.strip():
-            token = hmac.new(key, value.strip().encode(), hashlib.sha256).hexdigest()[:32]
-            originals[token] = value
-            hashed.append(token)
-        else:
-            hashed.append(value)
-    return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(hashed, pa.string())).dictionary_decode()
-
-
-def _hashed_fields(malformed: pa.Array, key: bytes, originals: dict[str, str]) -> pa.Array:
-    """Hash every field of the rows that do not fit the header: which of them is personal cannot be known."""
-    rows = [
-        None if row is None else _hashed(pa.array(json.loads(row), pa.string()), key, originals).to_pylist()
-        for row in malformed.to_pylist()
+        return [_Part(path(fingerprint(source, study.name)), source)]
+    found = files.find(source, study.name)
+    marks = _marks([file.name for file in found])
+    return [
+        _Part(path(file.digest(), file.format, file.name, mark), source, file, mark)
+        for file, mark in zip(found, marks, strict=True)
     ]
-    return pa.array([None if row is None else json.dumps(row) for row in rows], pa.string())
 
 
-def _keep_originals(study: str, name: str, originals: dict[str, str]) -> None:
-    if not originals:
-        return
-    folder = paths.private(study)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{name}.parquet"
-    descriptor = os.open(path.with_suffix(".partial"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        pq.write_table(pa.table({"token": list(originals), "original": list(originals.values())}), file)
-    path.with_suffix(".partial").replace(path)
+def _marks(names: list[str | None]) -> list[int]:
+    """A number of 26 bits for each file, from its name alone, so that its rows keep their ids whatever files come or go; two
+    names that fall on one number are told apart in their order. 0 for a source of one file."""
+    marks: list[int] = []
+    for name in names:
+        mark, salt = 0, 0
+        while name is not None and (mark == 0 or mark in marks):
+            content = hashlib.sha256(f"{name}\0{salt}".encode()).digest()
+            mark, salt = int.from_bytes(content[:8]) % (1 << MARK_BITS), salt + 1
+        marks.append(mark)
+    return marks
 
 
-def read(connection: ibis.BaseBackend, study: Study, raw: dict[str, RawTable], name: str) -> ibis.Table:
-    """A raw source as an Ibis table, with the study's sampling of customers applied."""
-    table = connection.read_parquet(raw[name].path)
-    sample = study.sources[name].sample
+def _checked(readable: readers.Readable) -> readers.Readable:
+    readers.check_columns(readable.label, readable.columns, RESERVED)
+    return readable
+
+
+def _agreed(columns: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The columns that all files of a source have, in the first one's order; ``columns`` are by the files' labels."""
+    (first, expected), *others = columns.items()
+    for label, found in others:
+        missing = [column for column in expected if column not in found]
+        added = [column for column in found if column not in expected]
+        if missing and any(map(looks_like_data, [*expected, *found])):
+            raise SourceError(
+                f"{label}: has not the columns that {first} has, and one of them begins with data; give names: in the source, or "
+                "add the header line"
+            )
+        if missing:
+            raise SourceError(
+                f"{label}: has no column {missing[0]!r}, which {first} has; add it, or move one of the two files out of the source"
+            )
+        if added:
+            raise SourceError(
+                f"{label}: has a column {added[0]!r}, which {first} has not; take it out, or add it to every file of the source"
+            )
+    return expected
+
+
+def _profile(stored: list[pq.FileMetaData], columns: tuple[str, ...]) -> dict[str, ColumnProfile]:
+    each = [json.loads(metadata.metadata[_PROFILE]) for metadata in stored]
+    return {c: reduce(add, (ColumnProfile(**profiles[c]) for profiles in each)) for c in columns}
+
+
+def _prune(name: str, parts: list[_Part]) -> None:
+    """Remove Parquet files of earlier states of the source ``name``, but for a few; raw files are never touched."""
+    used = {part.path for part in parts}
+    ours = re.compile(re.escape(name) + r"-[0-9a-f]{16}\.parquet")
+    stale = [p for p in parts[0].path.parent.iterdir() if ours.fullmatch(p.name) and p not in used]
+    for path in sorted(stale, key=lambda p: (p.stat().st_mtime_ns, p.name))[:-KEPT]:
+        path.unlink(missing_ok=True)
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def sampled(
+    study: Study,
+    name: str,
+    stored: Callable[[str], ibis.Table],
+    md5: Callable[[ibis.ir.StringColumn], ibis.ir.StringColumn],
+) -> ibis.Table:
+    """A raw source as an Ibis table, with the study's sampling of customers applied.
+
+    Parameters
+    ----------
+    stored : gives all rows of a source. md5 : as the engine spells it.
+    """
+    table, sample = stored(name), study.sources[name].sample
     if sample is None:
         return table
-    among = sample.among or name
-    column = sample.among_column or sample.column
+    ids = stored(sample.among or name).select(customer=ibis._[sample.among_column or sample.column]).distinct()
     # Sorting ids by their hash picks customers at random, and the same ones on every engine and every run.
-    ids = connection.read_parquet(raw[among].path).select(customer=ibis._[column]).distinct()
-    chosen = ids.order_by(ids.customer.hexdigest("md5"), ids.customer).limit(sample.customers)
-    return table.semi_join(chosen, table[sample.column] == chosen.customer)
+    chosen = ids.order_by(md5(ids.customer), ids.customer).limit(sample.customers)
+    return table.semi_join(chosen, table[sample.column] == chosen.customer).select(table.columns)
 
 
 def needed(study: Study, tables: Iterable[str]) -> list[str]:

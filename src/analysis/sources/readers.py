@@ -4,180 +4,120 @@ A batch is: row number, one text array a column, and ``malformed``: a JSON list 
 the header (its columns are then null), else null.
 """
 
-import csv
-import json
 import os
 import re
 import string
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile
 
-import charset_normalizer
 import ibis
 import openpyxl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.errors import RapportError
+from analysis import redaction
+from analysis.sources import delimited
+from analysis.sources.errors import SourceError
+from analysis.sources.files import RawFile
+from analysis.sources.rows import BATCH, Batches, batch_of, headed, in_batches, looks_like_data
 from analysis.study import Source
 
-BATCH = 100_000
-SNIFF = 1 << 20
-csv.field_size_limit(1 << 30)
-_END = "\x1e end of file"  # a line of ours behind the file's last: inside a row, it tells of a quotation mark left open
-DELIMITERS = ",;\t|"
 
+@dataclass(frozen=True)
+class Readable:
+    """A source, or one file of it, whose header is read: ``label`` is its name in messages; ``batches`` starts on its rows and
+    may raise :class:`analysis.sources.rows.ReadAgain`."""
 
-class SourceError(RapportError):
-    """A source that cannot be brought in; the message is one line with the cure."""
-
-
-Batches = Iterator[pa.RecordBatch]
+    label: str
+    columns: tuple[str, ...]
+    batches: Callable[[], Batches]
 
 
 def check_columns(label: str, columns: tuple[str, ...], reserved: tuple[str, ...]) -> None:
     """Refuse names that are blank, repeated or ours; databases do not tell upper from lower case."""
+    if not columns:
+        raise SourceError(f"{label}: has no columns; export it again, or correct names: in the study")
     lower = [column.lower() for column in columns]
     for i, column in enumerate(columns, 1):
-        if not column:
+        if not column.strip():
             raise SourceError(f"{label}: column {i} has no name in the header; name it, or give names: in the study")
         if lower.count(column.lower()) > 1:
+            if looks_like_data(column):
+                raise SourceError(f"{label}: its first line looks like data, not like names of columns; give names: in the study")
             raise SourceError(f"{label}: two columns are called {column!r}; rename one")
         if column.lower() in reserved:
             raise SourceError(f"{label}: a column may not be called {column!r}; rename it")
 
 
-def csv_file(path: Path, label: str, source: Source) -> tuple[tuple[str, ...], Batches]:
-    """Delimited text; encoding and delimiter are found out unless the study says them."""
-    encoding = source.encoding or detect_encoding(path, label)
-    delimiter = source.delimiter or detect_delimiter(path, label, encoding)
-    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
-    rows = _csv_rows(path, label, encoding, delimiter)
-    return _headed(rows, source.names, f"{label}: is empty; export it again")
+def read_file(file: RawFile, source: Source) -> Readable:
+    """The header of ``file``, and its rows to come.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read, is empty, or is not what its format says.
+    """
+    columns, batches = _FILE_READERS[file.format](file, source)
+    return Readable(file.label, columns, batches)
 
 
-def _headed(
-    rows: Iterable[list[str | None]], names: tuple[str, ...] | None, empty: str
-) -> tuple[tuple[str, ...], Batches]:
-    """Split rows into column names and batches. Blank rows hold nothing and are passed over, but they are counted, so
-    that a row number is the one that a spreadsheet shows."""
-    numbered = ((n, row) for n, row in enumerate(rows, 1) if any(cell not in (None, "") for cell in row))
-    first = next(numbered, None)
-    if first is None:
-        raise SourceError(empty)
-    if names is not None:
-        return names, _batches(chain([first], numbered), names)
-    header = [(name or "").strip() for name in first[1]]
-    while (
-        len(header) > 1 and not header[-1]
-    ):  # a delimiter at the end of each line, a formatted but empty column of a spreadsheet
-        header.pop()
-    return tuple(header), _batches(numbered, tuple(header))
-
-
-def _csv_rows(path: Path, label: str, encoding: str, delimiter: str) -> Iterator[list[str]]:
-    try:
-        with path.open(encoding=encoding, newline="") as file:
-            if delimiter == "whitespace":
-                yield from (line.split() for line in file)
-            else:
-                for number, row in enumerate(csv.reader(chain(file, ["\n", _END]), delimiter=delimiter), 1):
-                    if row and row[-1].endswith(_END):
-                        if row != [_END]:
-                            raise SourceError(
-                                f"{label}: row {number} opens a quotation mark that is never closed; close or remove it"
-                            )
-                        return
-                    yield row
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{label}: byte {error.start:,} is not {encoding} text; say encoding: in the study, for example cp1252 or gb18030"
-        ) from None
-    except LookupError:
-        raise SourceError(
-            f"{label}: encoding {encoding!r} is not known; write for example utf-8, cp1252, gb18030"
-        ) from None
-    except csv.Error as error:
-        raise SourceError(f"{label}: cannot be read as delimited text ({error})") from None
-
-
-def detect_encoding(path: Path, label: str) -> str:
-    """UTF-16 or UTF-8 by their marks; UTF-8 if all of the file is; else the likeliest encoding of its first megabyte."""
-    with path.open("rb") as file:
-        head = file.read(SNIFF)
-    if not head.strip():
-        raise SourceError(f"{label}: is empty; export it again")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    for zeros, encoding in ((head[1::2], "utf-16-le"), (head[::2], "utf-16-be")):
-        if zeros.count(0) > len(zeros) / 2:  # Latin letters without the mark that says which half comes first
-            return encoding
-    if head[:2] == b"PK" or b"\x00\x00\x00" in head or head[:4] == b"PAR1":
-        raise SourceError(f"{label}: is not text; if it is a spreadsheet or Parquet, say format: excel or parquet")
-    try:
-        with path.open(encoding="utf-8") as file:
-            while file.read(SNIFF):
-                pass
-        return "utf-8-sig"
-    except UnicodeDecodeError as error:
-        best = charset_normalizer.from_bytes(head).best()
-        if best is None:
-            raise SourceError(
-                f"{label}: byte {error.start:,} is not UTF-8 and no other encoding fits; say encoding: in the study"
-            ) from None
-        return best.encoding
-
-
-def detect_delimiter(path: Path, label: str, encoding: str) -> str:
-    """The delimiter that splits the first lines into the same number of fields, the most fields first; a comma if none does."""
-    try:
-        with path.open(encoding=encoding, newline="") as file:
-            lines = list(islice(file, 50))
-    except (UnicodeDecodeError, LookupError):
-        return ","  # the reader meets the same fault and says where it is
-    best, fields = ",", 1
-    for delimiter in DELIMITERS:
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
-        if widths and widths[0] > fields and widths.count(widths[0]) >= len(widths) / 2:
-            best, fields = delimiter, widths[0]
-    return best
-
-
-def _batches(numbered: Iterator[tuple[int, list[str | None]]], columns: tuple[str, ...]) -> Batches:
-    while chunk := list(islice(numbered, BATCH)):
-        numbers, rows = map(list, zip(*chunk, strict=True))
-        malformed: list[str | None] = [None] * len(rows)
-        for i, row in enumerate(rows):
-            while len(row) > len(columns) and not row[-1]:
-                row.pop()
-            if len(row) != len(columns):
-                malformed[i] = json.dumps(row, ensure_ascii=False)
-                rows[i] = [None] * len(columns)
-        arrays = [pa.array(values, pa.string()) for values in zip(*rows, strict=True)]
-        yield _batch(numbers, arrays, columns, pa.array(malformed, pa.string()))
-
-
-def _batch(
-    numbers: Iterable[int], arrays: list[pa.Array], columns: tuple[str, ...], malformed: pa.Array
-) -> pa.RecordBatch:
-    names = ["row_number", *columns, "malformed"]
-    return pa.record_batch([pa.array(numbers, pa.int64()), *arrays, malformed], names=names)
-
-
-def excel_file(path: Path, label: str, source: Source) -> tuple[tuple[str, ...], Batches]:
+def _excel(file: RawFile, source: Source) -> tuple[tuple[str, ...], Callable[[], Batches]]:
     """One sheet of a spreadsheet; dates become ISO text, whole numbers lose their ``.0``."""
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (BadZipFile, KeyError, ValueError, openpyxl.utils.exceptions.InvalidFileException):
-        raise SourceError(f"{label}: is not an .xlsx spreadsheet; save it as one, or say format: csv") from None
-    if source.sheet is not None and source.sheet not in book.sheetnames:
-        raise SourceError(f"{label}: has no sheet {source.sheet!r}; it has {', '.join(book.sheetnames)}")
-    sheet = book[source.sheet] if source.sheet else book.worksheets[0]
-    rows = ([_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True))
-    return _headed(rows, source.names, f"{label}: sheet {sheet.title!r} is empty; export it again")
+
+    def rows() -> Iterator[list[str | None]]:
+        with _book(file) as book:
+            if source.sheet is not None and source.sheet not in book.sheetnames:
+                raise SourceError(f"{file.label}: has no sheet {source.sheet!r}; it has {', '.join(book.sheetnames)}")
+            if not book.worksheets:
+                raise SourceError(f"{file.label}: has no sheet with cells; export it again")
+            sheet = book[source.sheet] if source.sheet else book.worksheets[0]
+            yield from ([_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True))
+
+    columns, _ = headed(rows(), source.names, f"{file.label}: its sheet is empty; export it again")
+
+    def batches() -> Batches:
+        return in_batches(headed(rows(), source.names, "")[1], columns)
+
+    return columns, batches
+
+
+@contextmanager
+def _book(file: RawFile) -> Iterator[openpyxl.Workbook]:
+    with file.seekable() as content:
+        try:
+            book = openpyxl.load_workbook(content, read_only=True, data_only=True)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise _no_spreadsheet(file) from None
+        except _NO_SPREADSHEET:
+            raise _no_spreadsheet(file) from None
+        try:
+            yield book
+        except SourceError:
+            raise
+        except _NO_SPREADSHEET:  # a sheet is read only when its rows are
+            raise _no_spreadsheet(file) from None
+        finally:
+            book.close()
+
+
+# What openpyxl raises at an archive without the right parts, and at parts without the right elements.
+_NO_SPREADSHEET = (
+    BadZipFile, KeyError, ValueError, TypeError, IndexError, AttributeError, ParseError,
+    openpyxl.utils.exceptions.InvalidFileException,
+)  # fmt: skip
+
+
+def _no_spreadsheet(file: RawFile) -> SourceError:
+    return SourceError(
+        f"{file.label}: is not an .xlsx spreadsheet, or is damaged; save it as one again, or say format: csv"
+    )
 
 
 def _cell_text(value: object) -> str | None:
@@ -188,32 +128,61 @@ def _cell_text(value: object) -> str | None:
     return str(value)
 
 
-def parquet_file(path: Path, label: str, source: Source) -> tuple[tuple[str, ...], Batches]:
+def _parquet(file: RawFile, _: Source) -> tuple[tuple[str, ...], Callable[[], Batches]]:
     """A Parquet file; every column is cast to text."""
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid:
-        raise SourceError(f"{label}: is empty or is not a Parquet file; export it again, or say format:") from None
-    return tuple(file.schema_arrow.names), _arrow_batches(label, file.iter_batches(BATCH))
+
+    def batches() -> Batches:
+        with _table(file) as table:
+            yield from _arrow_batches(file.label, table.iter_batches(BATCH))
+
+    with _table(file) as table:
+        return tuple(table.schema_arrow.names), batches
+
+
+@contextmanager
+def _table(file: RawFile) -> Iterator[pq.ParquetFile]:
+    with file.seekable() as content:
+        try:
+            table = pq.ParquetFile(content)
+        except pa.ArrowInvalid:
+            raise SourceError(
+                f"{file.label}: is empty or is not a Parquet file; export it again, or say format:"
+            ) from None
+        yield table
 
 
 def _arrow_batches(label: str, batches: Iterable[pa.RecordBatch]) -> Batches:
     start = 1
     for batch in batches:
-        try:
-            arrays = [pc.cast(array, pa.string()) for array in batch.columns]
-        except pa.ArrowException as error:
-            raise SourceError(
-                f"{label}: a column cannot be read as text ({error}); flatten nested columns first"
-            ) from None
+        arrays = [_as_text(label, *column) for column in zip(batch.schema.names, batch.columns, strict=True)]
         numbers = range(start, start + batch.num_rows)
-        yield _batch(numbers, arrays, tuple(batch.schema.names), pa.nulls(batch.num_rows, pa.string()))
+        yield batch_of(numbers, arrays, tuple(batch.schema.names), pa.nulls(batch.num_rows, pa.string()))
         start += batch.num_rows
 
 
-def database(source: Source) -> tuple[str, tuple[str, ...], Batches]:
-    """A table or query of a database that Ibis knows by URL; ``${NAME}`` in it is taken from the environment."""
-    label = f"database {re.sub(r'//[^@/]*@', '//…@', source.database)} {source.table or 'query'}"
+def _as_text(label: str, name: str, array: pa.Array) -> pa.Array:
+    try:
+        return pc.cast(array, pa.string())
+    except pa.ArrowException:
+        raise SourceError(
+            f"{label}: column {name!r} of type {array.type} cannot be read as text; flatten or convert it first"
+        ) from None
+
+
+def database_label(source: Source) -> str:
+    """What a database is called in messages: its address without user and password."""
+    return f"database {re.sub(r'//[^@/]*@', '//…@', source.database)} {source.table or 'query'}"
+
+
+def database(source: Source) -> Readable:
+    """A table or query of a database that Ibis knows by URL; ``${NAME}`` in it is taken from the environment.
+
+    Raises
+    ------
+    SourceError
+        It cannot be reached or has no such table; the line holds no password.
+    """
+    label = database_label(source)
     try:
         url = string.Template(source.database).substitute(os.environ)
     except KeyError as error:
@@ -225,17 +194,49 @@ def database(source: Source) -> tuple[str, tuple[str, ...], Batches]:
     file = re.fullmatch(r"(?:sqlite|duckdb)://(.+?)(?:\?.*)?", url)
     if file and ":" not in file[1] and not Path(file[1]).is_file():  # connecting would make an empty one
         raise SourceError(f"{label}: there is no such file; correct database in the study")
-    try:
+    with _asking(source, url):
         connection = ibis.connect(url)
-        table = connection.table(source.table) if source.table else connection.sql(source.query)
+        table = connection.table(source.table) if source.table else _asked(connection, source.query)
         # Sorted by everything, so that row numbers are the same on every run, whatever order the server prefers.
         table = table.order_by(table.columns)
-        return label, tuple(table.columns), _arrow_batches(label, table.to_pyarrow_batches(chunk_size=BATCH))
+        columns = tuple(table.columns)
+
+    def batches() -> Batches:
+        with _asking(source, url):
+            yield from _arrow_batches(label, _fetched(connection, table))
+
+    return Readable(label, columns, batches)
+
+
+def _asked(connection: ibis.BaseBackend, query: str) -> ibis.Table:
+    """The rows of a query. Ibis 12 asks DuckDB 2 for a query's columns in a way that it no longer has; a view has them."""
+    if connection.name != "duckdb":
+        return connection.sql(query)
+    connection.raw_sql(f"CREATE TEMPORARY VIEW rapport_query AS {query.strip().rstrip(';')}")
+    return connection.table("rapport_query")
+
+
+def _fetched(connection: ibis.BaseBackend, table: ibis.Table) -> Iterable[pa.RecordBatch]:
+    """A table batch by batch; Ibis 12 does not know what DuckDB 2 calls it."""
+    if connection.name != "duckdb":
+        return table.to_pyarrow_batches(chunk_size=BATCH)
+    return connection.con.sql(ibis.to_sql(table, dialect="duckdb")).to_arrow_reader(BATCH)
+
+
+@contextmanager
+def _asking(source: Source, url: str) -> Iterator[None]:
+    label = database_label(source)
+    try:
+        yield
+    except SourceError:
+        raise
     except ibis.common.exceptions.TableNotFound:
         raise SourceError(f"{label}: there is no such table; correct table in the study") from None
     except Exception as error:  # every driver raises its own
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SourceError(f"{label}: {first_line.replace(url, 'the address')}") from None
+        # A driver quotes the value that it could not read; what the study itself says may be repeated.
+        said = set(re.findall(r"[\w.]+", f"{label} {source.query or ''}"))
+        words = redaction.outline(str(error).replace(url, "the address"), said)
+        raise SourceError(f"{label}: {words}; correct the source in the study, or the database") from None
 
 
-FILE_READERS = {"csv": csv_file, "excel": excel_file, "parquet": parquet_file}
+_FILE_READERS = {"csv": delimited.read, "excel": _excel, "parquet": _parquet}

@@ -1,0 +1,69 @@
+"""What a child process costs: CPU seconds with those of its own children, wall seconds, peak memory, and what it reports."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one child process took.
+
+    Attributes
+    ----------
+    cpu, wall : seconds. memory : the most that the process held, in GiB (``ru_maxrss``).
+    outcome : ``done``, ``too slow`` or ``failed``. said : what the child reported with :func:`report`.
+    """
+
+    cpu: float
+    wall: float
+    memory: float
+    outcome: str
+    said: dict = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return self.outcome == "done"
+
+
+def run(command: list[str], environment: dict[str, str], limit: float | None = None) -> Cost:
+    """Run ``command`` and wait for it; after ``limit`` seconds of wall time it is stopped.
+
+    The caller should be small: Linux hands its peak memory on to the child.
+    """
+    started = time.monotonic()
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    texts: dict[str, bytes] = {}
+    readers = [
+        threading.Thread(target=lambda name=name, pipe=pipe: texts.update({name: pipe.read()}))
+        for name, pipe in (("out", child.stdout), ("err", child.stderr))
+    ]
+    for reader in readers:
+        reader.start()
+    slow = threading.Event()
+    timer = threading.Timer(limit or 1e6, lambda: (slow.set(), os.killpg(child.pid, signal.SIGKILL)))
+    timer.daemon = True
+    timer.start()
+    _, status, usage = os.wait4(child.pid, 0)
+    timer.cancel()
+    wall = time.monotonic() - started
+    child.returncode = os.waitstatus_to_exitcode(status)
+    for reader in readers:
+        reader.join()
+    outcome = "done" if child.returncode == 0 else "too slow" if slow.is_set() else "failed"
+    if outcome == "failed":
+        print(texts["err"].decode(errors="replace").strip()[-3000:], file=sys.stderr)
+    said = {}
+    for line in texts["out"].decode().splitlines():
+        said |= json.loads(line)
+    return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / (1 << 20), outcome, said)
+
+
+def report(**facts: object) -> None:
+    """Tell the process that measures this one."""
+    print(json.dumps(facts), flush=True)
