@@ -62,9 +62,10 @@ lab: $(ENVIRONMENT)  ## open the notebooks in JupyterLab
 notebooks: $(ENVIRONMENT)  ## re-execute and normalise the committed notebooks
 	@$(PY) -m analysis.run notebooks
 
-bench: $(ENVIRONMENT)  ## what notebooks cost (ONLY=walk, STUDY=name) and what size costs (ONLY=scale, SIZE=full)
-	@$(if $(filter scale,$(ONLY)),,$(PY) benchmarks/walk.py $(STUDY))
-	@$(if $(filter walk,$(ONLY)),,$(PY) benchmarks/scale.py)
+bench: $(ENVIRONMENT)  ## what notebooks, size and cleaning cost (ONLY=walk, scale or cleaning; STUDY=name; SIZE=full)
+	@$(if $(filter-out walk,$(ONLY)),,$(PY) benchmarks/walk.py $(STUDY))
+	@$(if $(filter-out scale,$(ONLY)),,$(PY) benchmarks/scale.py)
+	@$(if $(filter-out cleaning,$(ONLY)),,$(PY) benchmarks/cleaning.py)
 
 coverage: $(ENVIRONMENT)  ## how often intervals hold the truth (REPLICATIONS=2000; ONLY=value, ate or path)
 	@ONLY=$(ONLY) REPLICATIONS=$(REPLICATIONS) $(PY) benchmarks/coverage.py

@@ -37,7 +37,9 @@ def run(command: list[str], environment: dict[str, str], limit: float | None = N
     The caller should be small: Linux hands its peak memory on to the child.
     """
     started = time.monotonic()
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
     texts: dict[str, bytes] = {}
     readers = [
         threading.Thread(target=lambda name=name, pipe=pipe: texts.update({name: pipe.read()}))

@@ -35,5 +35,6 @@ def reading(label: str) -> Iterator[None]:
 
 
 def _damaged(label: str, error: Exception) -> SourceError:
-    first_line = str(error).partition("\n")[0].strip()
+    # Some libraries quote the bytes at fault, and some write several lines.
+    first_line = "".join(letter for letter in str(error).partition("\n")[0] if letter.isprintable()).strip()
     return SourceError(f"{label}: is damaged or cannot be decompressed ({first_line}); export it again")
