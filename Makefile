@@ -15,6 +15,8 @@ REPLICATIONS ?=
 
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONHASHSEED := 0
+# Every notebook starts a process: without compiled modules each would compile the libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
@@ -31,10 +33,10 @@ help:  ## list the targets
 
 $(VENV)/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make ... PYTHON=python3.11"; exit 1; }
-	@echo "Setting up $(VENV): about 1.4 GB on disk and one to five minutes, once."
+	@echo "Setting up $(VENV): about 2 GB on disk and one to five minutes, once."
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.lock
+	@$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements.lock
 	@echo "$(CURDIR)/src" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/rapport.pth"
 	@touch $@
 

@@ -73,13 +73,14 @@ WITH numbered AS (
     FROM kinds
 ), texts AS (
     SELECT *, (price / 100)::DECIMAL(18, 2)::VARCHAR AS price_text, (off / 100)::DECIMAL(18, 2)::VARCHAR AS off_text,
-        (sign * (pieces * price - off + CASE kind WHEN 'mismatch' THEN 777 ELSE 0 END) / 100)::DECIMAL(18, 2)::VARCHAR AS amount_text
+        (sign * (pieces * price - off + CASE kind WHEN 'mismatch' THEN 777 ELSE 0 END) / 100)::DECIMAL(18, 2)::VARCHAR
+            AS amount_text
     FROM priced
 )
 SELECT 'B' || lpad(o::VARCHAR, 9, '0') AS order_no,
     i - (o * 7 + 1) // 2 + 1 AS line_no,
-    CASE kind WHEN 'nobody' THEN NULL WHEN 'padded' THEN ' ' ELSE '' END || 'C' || lpad((who % ({lines} // 25 + 1))::VARCHAR, 8, '0')
-        || CASE kind WHEN 'padded' THEN ' ' ELSE '' END AS customer_no,
+    CASE kind WHEN 'nobody' THEN NULL WHEN 'padded' THEN ' ' ELSE '' END || 'C'
+        || lpad((who % ({lines} // 25 + 1))::VARCHAR, 8, '0') || CASE kind WHEN 'padded' THEN ' ' ELSE '' END AS customer_no,
     CASE kind
         WHEN 'no_date' THEN 'yesterday'
         WHEN 'two_readings' THEN '03/04/2023'
@@ -215,8 +216,8 @@ _ROW_REASONS = {
     "OR (net_amount IS NULL AND amount_text IS NULL)",
     "ambiguous_date": "wall IS NULL AND ambiguous_day(ordered_text)",
     "ambiguous_number": "qty_form = 8 OR amount_form = 8",
-    "unreadable_value": "(wall IS NULL AND ordered_text IS NOT NULL AND NOT ambiguous_day(ordered_text)) OR (line_number IS NULL AND "
-    "line_no IS NOT NULL) OR (quantity IS NULL AND qty_text IS NOT NULL AND qty_form <> 8) OR (net_amount IS NULL "
+    "unreadable_value": "(wall IS NULL AND ordered_text IS NOT NULL AND NOT ambiguous_day(ordered_text)) OR (line_number IS NULL "
+    "AND line_no IS NOT NULL) OR (quantity IS NULL AND qty_text IS NOT NULL AND qty_form <> 8) OR (net_amount IS NULL "
     "AND amount_text IS NOT NULL AND amount_form <> 8)",
     "before_period": "order_date < DATE '2023-01-01'",
     "after_period": "order_date > DATE '2024-12-31'",
@@ -231,8 +232,8 @@ _ROW_REASONS = {
     "date_form": "wall IS NOT NULL AND plain_wall IS NULL",
     "return_quantity": "quantity > 0 AND net_amount < 0",
     "discount_sign": "discount < 0",
-    "unreadable_optional": "(unit_price IS NULL AND unit_price_text IS NOT NULL) OR (discount IS NULL AND discount_text IS NOT NULL) "
-    "OR (cost IS NULL AND cost_text IS NOT NULL)",
+    "unreadable_optional": "(unit_price IS NULL AND unit_price_text IS NOT NULL) OR (discount IS NULL AND discount_text IS NOT "
+    "NULL) OR (cost IS NULL AND cost_text IS NOT NULL)",
     "quantity_zero": "quantity = 0 AND net_amount <> 0",
     "zero_price": "quantity <> 0 AND net_amount = 0",
     "unknown_product": "product_id IS NOT NULL AND NOT product_known",
@@ -289,6 +290,7 @@ def _by_sql(connection: duckdb.DuckDBPyConnection, files: Path, result: Path) ->
     run("DELETE FROM products WHERE row_number NOT IN (SELECT min(row_number) FROM products GROUP BY sku)")
     codes = [*_ROW_REASONS, "duplicate_key", "outlier"]
     bits = {code: n for n, code in enumerate(codes)}
+    given = ", ".join(f"{raw} AS {raw}_raw" for raw in _NUMBERS)
     plain = ", ".join(f"try_cast({raw} AS DECIMAL(18, 4)) AS {raw}_plain" for raw in _NUMBERS)
     texts = ", ".join(
         f"CASE WHEN {raw}_plain IS NULL THEN nullif(trim({raw}_raw), '') END AS {raw}_text" for raw in _NUMBERS
@@ -305,7 +307,7 @@ def _by_sql(connection: duckdb.DuckDBPyConnection, files: Path, result: Path) ->
     CREATE TABLE lines AS WITH plain AS (
         SELECT row_number, tidied(order_no) AS order_id, line_no, try_cast(line_no AS BIGINT) AS line_number,
             tidied(customer_no) AS customer_id, ordered_at AS ordered_text, try_cast(ordered_at AS TIMESTAMP) AS plain_wall,
-            tidied(sku) AS product_id, {", ".join(f"{c} AS {c}_raw" for c in _NUMBERS)}, {plain}, tidied(channel) AS channel, tidied(store) AS store_id
+            tidied(sku) AS product_id, {given}, {plain}, tidied(channel) AS channel, tidied(store) AS store_id
         FROM raw
     ), texts AS (
         SELECT *, CASE WHEN plain_wall IS NULL THEN day_first(ordered_text) ELSE plain_wall END AS wall, {texts} FROM plain

@@ -37,31 +37,33 @@ def run(command: list[str], environment: dict[str, str], limit: float | None = N
     The caller should be small: Linux hands its peak memory on to the child.
     """
     started = time.monotonic()
-    child = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-    texts: dict[str, bytes] = {}
-    readers = [
-        threading.Thread(target=lambda name=name, pipe=pipe: texts.update({name: pipe.read()}))
-        for name, pipe in (("out", child.stdout), ("err", child.stderr))
-    ]
-    for reader in readers:
-        reader.start()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     slow = threading.Event()
-    timer = threading.Timer(limit or 1e6, lambda: (slow.set(), os.killpg(child.pid, signal.SIGKILL)))
-    timer.daemon = True
-    timer.start()
-    _, status, usage = os.wait4(child.pid, 0)
-    timer.cancel()
-    wall = time.monotonic() - started
-    child.returncode = os.waitstatus_to_exitcode(status)
-    for reader in readers:
-        reader.join()
+    texts: dict[str, bytes] = {}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as child:
+        readers = [
+            threading.Thread(target=lambda name=name: texts.update({name: getattr(child, name).read()}))
+            for name in pipes
+        ]
+        for reader in readers:
+            reader.start()
+        timer = threading.Timer(
+            limit or threading.TIMEOUT_MAX, lambda: (slow.set(), os.killpg(child.pid, signal.SIGKILL))
+        )
+        timer.daemon = True
+        timer.start()
+        # Not child.wait, which keeps the costs to itself.
+        _, status, usage = os.wait4(child.pid, 0)
+        timer.cancel()
+        wall = time.monotonic() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        for reader in readers:
+            reader.join()
     outcome = "done" if child.returncode == 0 else "too slow" if slow.is_set() else "failed"
     if outcome == "failed":
-        print(texts["err"].decode(errors="replace").strip()[-3000:], file=sys.stderr)
+        print(texts["stderr"].decode(errors="replace").strip()[-3000:], file=sys.stderr)
     said = {}
-    for line in texts["out"].decode().splitlines():
+    for line in texts["stdout"].decode().splitlines():
         said |= json.loads(line)
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / (1 << 20), outcome, said)
 

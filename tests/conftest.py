@@ -109,7 +109,9 @@ def spark() -> dict:
     """What a study says for the one Spark session of these tests, on this machine."""
     homes = [os.environ.get("JAVA_HOME"), *sorted(str(home) for home in Path("/usr/lib/jvm").glob("*17*"))]
     home = next((home for home in homes if home and (Path(home) / "bin" / "java").is_file()), None)
-    for missing in [w for w, there in (("Java 17", home), ("pyspark", importlib.util.find_spec("pyspark"))) if not there]:
+    for missing in [
+        w for w, there in (("Java 17", home), ("pyspark", importlib.util.find_spec("pyspark"))) if not there
+    ]:
         if os.environ.get("RAPPORT_NO_SKIP"):
             pytest.fail(f"{missing} is missing, and nothing may be skipped here")
         pytest.skip(f"{missing} is missing")

@@ -201,3 +201,46 @@ def test_personal_and_sensitive_columns_are_hashed_and_free_ones_are_not(project
     assert study.privacy.hashed("order") == ()
     # What is recorded of a run can be read back, and says the same.
     assert studies.Study(**study.model_dump(mode="json")) == study
+
+
+def test_a_variant_of_a_variant_says_what_neither_does_and_a_ring_is_refused(project):
+    project.study()
+    project.study("small", text="like: shop\ntitle: Small\n")
+    project.study("smaller", text="like: small\nabout: Few\n")
+    variant = studies.load("smaller")
+    assert (variant.title, variant.about, variant.currency) == ("Small", "Few", "EUR")
+    project.study("shop", text="like: smaller\n")
+    with pytest.raises(StudyError, match="study.yaml: like: 'shop' is like this study itself"):
+        studies.load("shop")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "C[0-9]{4}",
+        "X(.*)",
+        "(?:TEST|DEMO)[_-]?[0-9]+",
+        r"\d{1,255}\s\w*",
+        r"FEE\.[^A-Z&]+",
+        "^(a|b)$",
+        "[-+a]",
+        "",
+        "Gebühr .*",
+        r"[\d\]]",
+    ],
+)
+def test_a_pattern_that_every_engine_reads_alike_is_taken(project, pattern):
+    project.study(rules={"non_products": [pattern]})
+    assert studies.load("shop").rules.non_products == (pattern,)
+
+
+def test_whether_a_cancellation_names_its_order_is_told_by_its_group(project):
+    for pattern, named in (("X(.*)", True), (r"X\(.+", False), ("(?:X|Y).+", False), ("[(]X", False)):
+        project.study(rules={"cancellations": {"order_id": pattern}})
+        assert studies.load("shop").rules.cancellations.names_order is named
+
+
+@pytest.mark.parametrize("sign", [",", " ", "\u202f", "'", "’", "_"])
+def test_a_separator_of_thousands_that_people_write_is_taken(project, sign):
+    project.study(sources={"orders": {"file": "orders.csv", "thousands": sign}})
+    assert studies.load("shop").sources["orders"].thousands == (" " if sign == "\u202f" else sign)

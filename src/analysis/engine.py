@@ -28,7 +28,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from ibis.expr.types import Column, StringColumn, Table
 
-from analysis import paths
+from analysis import paths, redaction
 from analysis.errors import RapportError
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ MEMORY_VARIABLE = "RAPPORT_MEMORY"  # what DuckDB may hold in memory before it u
 _SHORT_NUMBER = r"^[+-]?[0-9]{1,14}(\.[0-9]{0,4})?$"
 _NUMBER = r"^[+-]?([0-9]{1,18}(\.[0-9]{0,19})?|\.[0-9]{1,19})([eE][+-]?[0-9]{1,2})?$"
 # From 1800 on: before, every place had a time of its own, and engines disagree about it; up to a year that all can hold.
-_WALL_CLOCK = r"^(1[89]|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}([ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?$"
+_WALL_CLOCK = (
+    r"^(1[89]|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}([ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?)?$"
+)
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 # A part of a strptime pattern -> what it matches, as one group.
 _PARTS = {
@@ -56,7 +58,9 @@ def connect() -> ibis.BaseBackend:
     memory = os.environ.get(MEMORY_VARIABLE, "")
     if memory:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)? ?[KMGT]i?B", memory):
-            raise RapportError(f"environment variable {MEMORY_VARIABLE}: {memory!r} is no amount; write for example 6GB")
+            raise RapportError(
+                f"environment variable {MEMORY_VARIABLE}: {memory!r} is no amount; write for example 6GB"
+            )
         connection.raw_sql(f"SET memory_limit = '{memory}'")
     # Bars would end up in committed notebooks. Without ipywidgets there are none, and the setting itself is refused.
     with contextlib.suppress(duckdb.InvalidInputException):
@@ -72,12 +76,14 @@ class Engine:
     backend : the Ibis backend on which expressions are computed.
     local : DuckDB in this process, where results land.
     scratch : a folder for what is needed only until the results are written.
+    large : whether what is kept should go to the disk rather than into memory, which is faster.
     """
 
     name = "duckdb"
 
     def __init__(self, settings: EngineSettings, local: ibis.BaseBackend, scratch: Path) -> None:
         self.settings, self.local, self.scratch = settings, local, scratch
+        self.large = False
         self.scratch.mkdir(parents=True, exist_ok=True)
         # A connection that has spilled before stays where it is.
         with contextlib.suppress(duckdb.Error):
@@ -107,6 +113,8 @@ class Engine:
 
     def keep(self, expression: Table) -> Table:
         """Compute a table once, for several readings."""
+        if not self.large:
+            return self.backend.create_table(f"rapport_{uuid.uuid4().hex}", expression, temp=True)
         path = self.new_file()
         self.backend.to_parquet(expression, path, compression="lz4")
         return self.read([path])
@@ -177,7 +185,7 @@ class Spark(Engine):
             session = builder.getOrCreate()
         except Exception as error:  # no Java, no cluster: whatever the launcher raises
             raise RapportError(
-                f"engine: no Spark session at {self.settings.master} ({_first_line(error)}); it needs Java 17 and a master "
+                f"engine: no Spark session at {self.settings.master} ({redaction.outline(str(error))}); it needs Java 17 and a master "
                 "that can be reached"
             ) from None
         session.sparkContext.setLogLevel("ERROR")
@@ -227,7 +235,7 @@ class Postgres(Engine):
         try:
             backend = ibis.connect(self._address)
         except Exception as error:  # psycopg's, and those of its address
-            line = _first_line(error).replace(self._address, "the address")
+            line = redaction.outline(str(error))
             raise RapportError(f"engine: no connection to PostgreSQL ({line}); correct engine.database") from None
         backend.raw_sql("SET TIME ZONE 'UTC'").close()
         backend.raw_sql("SET client_min_messages = error").close()
@@ -242,9 +250,10 @@ class Postgres(Engine):
     def read(self, files: Sequence[Path]) -> Table:
         schema = pq.read_schema(files[0])
         name = self._new_table(ibis.Schema.from_pyarrow(schema))
-        with self.backend.con.cursor() as cursor, cursor.copy(
-            f"COPY {name} ({', '.join(map(_name, schema.names))}) FROM STDIN (FORMAT csv)"
-        ) as copy:
+        with (
+            self.backend.con.cursor() as cursor,
+            cursor.copy(f"COPY {name} ({', '.join(map(_name, schema.names))}) FROM STDIN (FORMAT csv)") as copy,
+        ):
             for file in files:
                 for batch in pq.ParquetFile(file).iter_batches(100_000):
                     sink = pa.BufferOutputStream()
@@ -262,7 +271,7 @@ class Postgres(Engine):
         columns = [f"normalize(CAST({_name(c)} AS text), NFKC) AS {_name(c)}" for c in rows.columns]
         name = self._new_table(ibis.schema(dict.fromkeys(rows.columns, "string")), numbered=True)
         names = ", ".join(map(_name, rows.columns))
-        order = ", ".join(f"{_name(c)} COLLATE \"C\" NULLS FIRST" for c in rows.columns)
+        order = ", ".join(f'{_name(c)} COLLATE "C" NULLS FIRST' for c in rows.columns)
         self.backend.raw_sql(
             f"INSERT INTO {name} ({names}) SELECT {names} FROM "
             f"(SELECT {', '.join(columns)} FROM ({ibis.to_sql(rows, dialect='postgres')}) AS given) AS texts ORDER BY {order}"
@@ -367,6 +376,14 @@ def open_engine(settings: EngineSettings, local: ibis.BaseBackend, study: str) -
     RapportError
         It cannot be reached, or something that it needs is not installed; one line with the cure.
     """
+    if settings.database is not None:
+        place = f"studies/{study}/study.yaml: engine.database"
+        try:
+            found = address(settings.database)
+        except RapportError as error:
+            raise RapportError(f"{place}: {error}") from None
+        if not re.match("postgres(ql)?://", found):
+            raise RapportError(f"{place}: must begin with postgres:// or postgresql://, also where a variable holds it")
     scratch = paths.processed(study) / "scratch" / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return ENGINES[settings.kind](settings, local, scratch)
 
@@ -470,11 +487,6 @@ def _quoted(path: Path) -> str:
 def _name(identifier: str) -> str:
     """An identifier in double quotation marks."""
     return '"' + identifier.replace('"', '""') + '"'
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 _POSTGRES_TYPES = {"int64": "bigint", "string": "text", "boolean": "boolean", "int8": "smallint"}

@@ -27,7 +27,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from analysis import keys, paths, site, sources, store
+from analysis import keys, paths, redaction, site, sources, store
 from analysis import study as studies
 from analysis.errors import RapportError
 from analysis.reporting.prose import to_plain
@@ -300,6 +300,11 @@ def check(name: str) -> int:
     for row in cleaned.ledger.itertuples():
         if row.rows_set_aside > row.rows_in / 2:
             print(f"look again: more than half of the rows of {row.source} would be set aside from {row.table}")
+    facts = cleaning.register_facts(cleaning.register(study, cleaned.raw))
+    if facts["undeclared"]:
+        print(f"{facts['undeclared']} of {facts['columns']} columns are not declared under privacy, for example {facts['named']}")
+    for line in cleaning.suspects(study, cleaned.raw).advice:
+        print(f"look again: {line}")
     for spec in [spec for spec in STEPS.values() if concerns(spec, study)]:
         lacking = missing(spec, study)
         print(f"{spec.name}: " + (f"will not run; the study has no {', '.join(lacking)}" if lacking else "will run"))
@@ -381,6 +386,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # a disk that is full, a folder that may not be written
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}; what was published before stands")
+    except Exception as error:  # what a library raises may quote the data
+        return _fail(redaction.error_line(error))
     except KeyboardInterrupt:
         print("stopped; nothing is half written, run it again to go on", file=sys.stderr)
         return 130

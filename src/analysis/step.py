@@ -374,6 +374,7 @@ class Step:
         columns: dict[str, tuple[str, str]],
         *,
         caption: str | None = None,
+        head: int | None = None,
         **facts: Any,
     ) -> None:
         """Show a small table for people and save it as CSV beside the report.
@@ -382,6 +383,7 @@ class Step:
         ----------
         frame : one row a group; never one row a customer.
         columns : column -> (label, unit), in the order to show.
+        head : how many rows to show of a long one; the CSV has all.
 
         Raises
         ------
@@ -395,10 +397,11 @@ class Step:
             )
         caption = caption or self._optional(f"{table_id}.caption", facts)
         write_csv(frame[list(columns)], self._folder / "csv" / f"{table_id}.csv")
-        html = people_table(frame, columns, self.format, caption, table_id)
+        shown = frame if head is None else frame.head(head)
+        html = people_table(shown, columns, self.format, caption, table_id)
         csv = f"{self.spec.name}/{table_id}.csv"
         self._tables.append({"id": table_id, "caption": caption or table_id, "csv": csv})
-        self._show(*bundles.table_bundle(html, frame[list(columns)], table_id, csv))
+        self._show(*bundles.table_bundle(html, shown[list(columns)], table_id, csv))
 
     def _optional(self, key: str, facts: dict[str, Any]) -> str | None:
         return self._sentences.render(key, **self._facts(facts)) if self._sentences.has(key) else None

@@ -9,10 +9,13 @@ import hashlib
 import json
 import re
 import unicodedata
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from babel import Locale, UnknownLocaleError
 from babel.numbers import list_currencies
@@ -31,6 +34,10 @@ from analysis.errors import RapportError
 from analysis.tables import CONTRACTS
 
 STUDY_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_LARGEST_SEED = 2**32 - 1  # that every random number generator takes
+_THOUSANDS = " ,.'’_"
 _DATE_PARTS = set("aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%")  # what may follow % in a format: DuckDB's strptime
 
 
@@ -39,7 +46,7 @@ class StudyError(RapportError):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Words(_Strict):
@@ -246,20 +253,31 @@ class Source(_Strict):
                 raise ValueError("a database source needs snapshot: a word you change when the data have changed")
         if self.file is not None:
             self._check_file()
-        if (
-            self.delimiter is not None
-            and len(self.delimiter) != 1
-            and self.delimiter not in ("tab", "\\t", "whitespace")
-        ):
-            raise ValueError(f"delimiter {self.delimiter!r} is not one character, tab or whitespace")
+        self._check_delimiter()
         if self.thousands is not None:
             # Values are normalised when they are read, so the separator has to be too: a no-break space is a space.
             object.__setattr__(self, "thousands", unicodedata.normalize("NFKC", self.thousands))
             if len(self.thousands) != 1 or self.thousands == self.decimal:
                 raise ValueError(f"thousands {self.thousands!r} must be one character, and not the decimal sign")
+            if self.thousands not in _THOUSANDS:
+                raise ValueError(f"thousands {self.thousands!r} must be a comma, a point, an apostrophe, _ or a blank")
         return self
 
+    def _check_delimiter(self) -> None:
+        if self.delimiter in (None, "tab", "\\t", "whitespace"):
+            return
+        if len(self.delimiter) != 1:
+            raise ValueError(f"delimiter {self.delimiter!r} is not one character, tab or whitespace")
+        if self.delimiter in '"\r\n\0':
+            raise ValueError(f"delimiter {self.delimiter!r} cannot part fields; write for example ; or tab")
+
     def _check_file(self) -> None:
+        if not self.file.strip() or not self.file.isprintable():
+            raise ValueError(f"file {self.file!r} names no file; write for example orders.csv, orders/ or orders/*.csv")
+        if self.package is None and (Path(self.file).is_absolute() or ".." in Path(self.file).parts):
+            raise ValueError(
+                f"file {self.file!r} must lie in the study's folder of raw data; put it there and write its path from there"
+            )
         if self.package is not None and (self.file.endswith("/") or self.is_pattern):
             raise ValueError(f"{self.file} inside package {self.package} must be one file, not a folder or a pattern")
         ending = self.ending(self.file)
@@ -298,6 +316,15 @@ class Sample(_Strict):
     among_column: str | None = None
 
 
+def _some(columns: tuple[str, ...]) -> tuple[str, ...]:
+    if not columns:
+        raise ValueError("names no raw column; name at least one")
+    return columns
+
+
+RawColumns = Annotated[tuple[str, ...], AfterValidator(_some)]
+
+
 class Lookup(_Strict):
     """Take ``value`` from the row of another source whose ``key`` equals this column."""
 
@@ -315,9 +342,9 @@ class Mapping(_Strict):
 
     column: str | None = None
     constant: str | None = None
-    sum: tuple[str, ...] | None = None
-    product: tuple[str, ...] | None = None
-    combine: tuple[str, ...] | None = None
+    sum: RawColumns | None = None
+    product: RawColumns | None = None
+    combine: RawColumns | None = None
     row_number: bool = False
     lookup: Lookup | None = None
     format: str | None = None
@@ -341,16 +368,35 @@ class Mapping(_Strict):
             raise ValueError("prefix needs column: it goes before that column's value")
         if self.timezone is not None:
             _known_timezone(self.timezone)
-        unknown = set(re.findall(r"%-?(.?)", self.format or "")) - _DATE_PARTS
-        if unknown:
+        if self.format is not None:
+            self._check_format()
+        return self
+
+    def _check_format(self) -> None:
+        parts = set(re.findall(r"%-?(.?)", self.format))
+        if not parts:
+            raise ValueError(f"format {self.format!r} has no part of a date; write for example %d/%m/%Y")
+        if unknown := parts - _DATE_PARTS:
             raise ValueError(
                 f"format {self.format!r}: %{min(unknown)} is not a part of a date; write for example %d/%m/%Y"
             )
-        return self
+
+    def check_kind(self, number: bool, date: bool) -> None:
+        """Refuse what does not go with the kind of the column that is made: a number, a date, or else a text.
+
+        Raises
+        ------
+        ValueError
+            A text or date is summed or multiplied, or a text or number is read as a date.
+        """
+        if (self.sum or self.product) and not number:
+            raise ValueError("only numbers can be summed or multiplied; map one column, or combine texts")
+        if (self.format is not None or self.day_first is not None) and not date:
+            raise ValueError("format and day_first are for dates, and this is none; take them out")
 
     @property
     def raw_columns(self) -> tuple[str, ...]:
-        return (self.column,) if self.column else self.sum or self.product or self.combine or ()
+        return (self.column,) if self.column is not None else self.sum or self.product or self.combine or ()
 
 
 class Redemptions(_Strict):
@@ -377,13 +423,33 @@ class TableMapping(_Strict):
     redemptions: Redemptions | None = None
 
 
+# What DuckDB, PostgreSQL and Spark read alike; each has more that the others refuse or take for something else.
+_ESCAPED = r"\\[ !-/:-@\[-^`{-~]"
+_IN_CLASS = rf"(?:(?!&&)[^\[\]\\]|\\[dsw]|{_ESCAPED})"
+_COUNT = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"  # PostgreSQL counts to 255
+_EVERYWHERE = re.compile(
+    rf"(?:(?:\((?:\?:)?(?![?*+{{])|\[\^?{_IN_CLASS}+\]|\\[dswDSW]|{_ESCAPED}|[^\\()\[\]{{}}?*+]|\))"
+    rf"(?:[?*+]|\{{{_COUNT}(?:,{_COUNT}?)?\}})?)*"
+)
+
+
 def _regular_expression(pattern: str) -> str:
     try:
-        re.compile(pattern)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what is refused below
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{pattern!r} is not a regular expression ({error})") from None
-    if re.search(r"\(\?[^:i]|\\[bBAZz]|[*+?}]\+", pattern):
-        raise ValueError(f"{pattern!r}: look-around, \\b and possessive marks are not known to every engine; write it without")
+    strange = pattern[_EVERYWHERE.match(pattern).end() :]
+    if strange or not pattern.isprintable():
+        raise ValueError(
+            f"{pattern!r}: not every engine reads {strange[:12] or pattern!r} as meant; use letters, [A-Z0-9], \\d, \\s, \\w, "
+            "(a|b), ?, *, + and {1,255}, and a backslash before other signs"
+        )
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)  # RE2, as in DuckDB
+    except pa.ArrowInvalid:
+        raise ValueError(f"{pattern!r} repeats more than every engine can count; write it shorter") from None
     return pattern
 
 
@@ -401,6 +467,12 @@ class IdForm(_Strict):
     prefix: int = Field(0, ge=0)
     length: int | None = Field(None, ge=1)
 
+    @model_validator(mode="after")
+    def _room(self) -> "IdForm":
+        if self.length is not None and self.prefix > self.length:
+            raise ValueError(f"prefix {self.prefix} is longer than length {self.length}, that of the whole id")
+        return self
+
 
 class Cancellations(_Strict):
     """Lines that take an earlier line back: ``order_id`` is a regular expression of their whole order id. A group in it is the
@@ -409,6 +481,22 @@ class Cancellations(_Strict):
     order_id: Pattern
     with_original: Literal["keep", "set_aside"] = "keep"
     without_original: Literal["keep", "set_aside"] = "set_aside"
+
+    @model_validator(mode="after")
+    def _tells_an_order(self) -> "Cancellations":
+        if re.fullmatch(self.order_id, ""):
+            raise ValueError(f"order_id {self.order_id!r} fits a blank too; write what every cancellation has")
+        if re.compile(self.order_id).groups > 1:
+            raise ValueError(
+                f"order_id {self.order_id!r} has several groups; keep the one around the order that is taken back, and write "
+                "(?:…) for the others"
+            )
+        return self
+
+    @property
+    def names_order(self) -> bool:
+        """Whether a cancellation's order id holds that of the order it takes back."""
+        return re.compile(self.order_id).groups == 1
 
 
 class SamePerson(_Strict):
@@ -419,7 +507,7 @@ class SamePerson(_Strict):
     probable persons too, by the Fellegi-Sunter model of splink, from ``threshold`` on.
     """
 
-    keys: tuple[tuple[str, ...], ...] = ()
+    keys: tuple[RawColumns, ...] = ()
     limit: int = Field(5, ge=2)
     compare: dict[str, Literal["name", "email", "phone", "date", "postcode", "exact"]] = {}
     threshold: float = Field(0.95, gt=0.5, lt=1)
@@ -486,7 +574,7 @@ class Simulation(_Strict):
 
     world: Literal["textbook", "company"]
     customers: int = Field(ge=100, le=10_000_000)
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, le=_LARGEST_SEED)
     confounding: float = Field(0.0, ge=0, le=0.9)
 
 
@@ -519,6 +607,8 @@ class EngineSettings(_Strict):
                 if self.kind == "postgres"
                 else f"database is for postgres; {self.kind} has none"
             )
+        if self.database and not (re.match("postgres(ql)?://", self.database) or _VARIABLE.fullmatch(self.database)):
+            raise ValueError("database must begin with postgres:// or postgresql://, or be one ${VARIABLE}")
         return self
 
 
@@ -562,54 +652,23 @@ class Study(_Strict):
     simulation: Simulation | None = None
     sources: dict[str, Source]
     tables: dict[str, TableMapping]
-    seed: int = 1
+    seed: int = Field(1, ge=0, le=_LARGEST_SEED)
     keep_editions: int = Field(3, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Study":
-        for table, mapping in self.tables.items():
-            if table not in CONTRACTS or table in DERIVED_TABLES:
-                raise ValueError(
-                    f"tables.{table}: not a table that a study maps; choose from {', '.join(MAPPED_TABLES)}"
-                )
-            contract = CONTRACTS[table]
-            named = [mapping.source] + ([mapping.redemptions.source] if mapping.redemptions else [])
-            named += [m.lookup.source for m in mapping.columns.values() if m.lookup]
-            for source in named:
-                if source not in self.sources:
-                    raise ValueError(f"tables.{table}: source {source!r} is not under sources")
-            for column in mapping.columns:
-                items = self.survey.items if table == "survey_responses" and self.survey else ()
-                if column not in contract.columns and column not in items:
-                    raise ValueError(
-                        f"tables.{table}.columns: {column!r} is not a column of {table}; "
-                        f"choose from {', '.join(contract.columns)}, or put it under attributes"
-                    )
-            for column in [c for c in NEEDED.get(table, ()) if c not in mapping.columns]:
-                raise ValueError(f"tables.{table}.columns: {column} has no mapping, and {table} cannot do without it")
-            for column, why in _REFUSED.get(table, {}).items():
-                if column in mapping.columns:
-                    raise ValueError(f"tables.{table}.columns.{column}: cannot be mapped; {why}")
-            for column, other in _TOGETHER.get(table, {}).items():
-                if column in mapping.columns and other not in mapping.columns:
-                    raise ValueError(
-                        f"tables.{table}.columns.{column}: means nothing without {other}; map both or neither"
-                    )
-            for column in ("net_amount", "amount"):
-                if column in mapping.columns and mapping.columns[column].lookup:
-                    raise ValueError(
-                        f"tables.{table}.columns.{column}: cannot be looked up; money is booked as it came"
-                    )
-            if mapping.attributes and contract.extra != "text":
-                takers = ", ".join(name for name in MAPPED_TABLES if CONTRACTS[name].extra == "text")
-                raise ValueError(f"tables.{table}.attributes: {table} takes none; these do: {takers}")
-            if mapping.redemptions and "redeemed" in mapping.columns:
-                raise ValueError(f"tables.{table}: redeemed is mapped and redemptions are given; keep one of the two")
-            if table == "survey_responses" and self.survey and not set(self.survey.items) & set(mapping.columns):
-                raise ValueError(f"tables.{table}.columns: no item of survey.blocks is mapped")
         for name, source in self.sources.items():
+            if not _SOURCE_NAME.fullmatch(name):
+                raise ValueError(f"sources: {name!r} cannot name a source; use letters, digits, _ and -")
             if source.sample and source.sample.among not in (None, *self.sources):
                 raise ValueError(f"sources.{name}.sample.among: {source.sample.among!r} is not under sources")
+        if not self.tables:
+            raise ValueError(f"tables: needs at least one; choose from {', '.join(MAPPED_TABLES)}")
+        for table, mapping in self.tables.items():
+            self._check_columns(table, mapping)
+            self._check_kinds(table, mapping)
+            self._check_others(table, mapping)
+        self._check_rules()
         if "survey_responses" in self.tables and self.survey is None:
             raise ValueError("survey: missing; say the answer scale and which items measure which construct")
         if "order_lines" in self.tables and self.clock is None:
@@ -619,6 +678,90 @@ class Study(_Strict):
                 if field.partition(".")[0] not in self.sources or not field.partition(".")[2]:
                     raise ValueError(f"privacy.{place}: {field!r} is not a source.column of this study")
         return self
+
+    def _check_columns(self, table: str, mapping: TableMapping) -> None:
+        """Whether a table's sources are there and its columns are those that a study maps."""
+        if table not in CONTRACTS or table in DERIVED_TABLES:
+            raise ValueError(f"tables.{table}: not a table that a study maps; choose from {', '.join(MAPPED_TABLES)}")
+        contract = CONTRACTS[table]
+        named = [mapping.source] + ([mapping.redemptions.source] if mapping.redemptions else [])
+        named += [m.lookup.source for m in mapping.columns.values() if m.lookup]
+        for source in named:
+            if source not in self.sources:
+                raise ValueError(f"tables.{table}: source {source!r} is not under sources")
+        for column in mapping.columns:
+            items = self.survey.items if table == "survey_responses" and self.survey else ()
+            if column not in contract.columns and column not in items:
+                raise ValueError(
+                    f"tables.{table}.columns: {column!r} is not a column of {table}; "
+                    f"choose from {', '.join(contract.columns)}, or put it under attributes"
+                )
+        for column in [c for c in NEEDED.get(table, ()) if c not in mapping.columns]:
+            raise ValueError(f"tables.{table}.columns: {column} has no mapping, and {table} cannot do without it")
+        for column, why in _REFUSED.get(table, {}).items():
+            if column in mapping.columns:
+                raise ValueError(f"tables.{table}.columns.{column}: cannot be mapped; {why}")
+        for column, other in _TOGETHER.get(table, {}).items():
+            if column in mapping.columns and other not in mapping.columns:
+                raise ValueError(f"tables.{table}.columns.{column}: means nothing without {other}; map both or neither")
+        for column in ("net_amount", "amount"):
+            if column in mapping.columns and mapping.columns[column].lookup:
+                raise ValueError(f"tables.{table}.columns.{column}: cannot be looked up; money is booked as it came")
+
+    def _check_kinds(self, table: str, mapping: TableMapping) -> None:
+        """Whether each mapping can make a column of its kind; attributes and redemptions are texts of their own source."""
+        known = CONTRACTS[table].columns
+        places = []
+        for column, m in mapping.columns.items():
+            # Those that the contract does not have are answers to the survey's items.
+            number, date = (
+                (known[column].dtype.is_numeric(), known[column].dtype.is_temporal())
+                if column in known
+                else (True, False)
+            )
+            places.append((f"columns.{column}", m, number, date))
+        texts = {f"attributes.{column}": m for column, m in mapping.attributes.items()}
+        if mapping.redemptions:
+            texts |= {f"redemptions.{c}": getattr(mapping.redemptions, c) for c in ("campaign_id", "customer_id")}
+        for place, m in texts.items():
+            if m.lookup:
+                raise ValueError(f"tables.{table}.{place}: cannot be looked up; only columns can")
+            places.append((place, m, False, False))
+        for place, m, number, date in places:
+            try:
+                m.check_kind(number, date)
+            except ValueError as error:
+                raise ValueError(f"tables.{table}.{place}: {error}") from None
+
+    def _check_others(self, table: str, mapping: TableMapping) -> None:
+        """Whether what a table takes besides columns goes with it."""
+        if mapping.attributes and CONTRACTS[table].extra != "text":
+            takers = ", ".join(name for name in MAPPED_TABLES if CONTRACTS[name].extra == "text")
+            raise ValueError(f"tables.{table}.attributes: {table} takes none; these do: {takers}")
+        if mapping.redemptions and "redeemed" in mapping.columns:
+            raise ValueError(f"tables.{table}: redeemed is mapped and redemptions are given; keep one of the two")
+        if table == "survey_responses" and self.survey and not set(self.survey.items) & set(mapping.columns):
+            raise ValueError(f"tables.{table}.columns: no item of survey.blocks is mapped")
+        if mapping.untargeted and not {"order_lines", "customers"} & set(self.tables):
+            raise ValueError(
+                f"tables.{table}.untargeted: needs tables.order_lines or tables.customers, which tell who was left out"
+            )
+
+    def _check_rules(self) -> None:
+        """Whether the columns of order lines that a rule looks at are mapped."""
+        rules = self.rules
+        needs = {f"test_orders.{column}": (column,) for column in rules.test_orders}
+        needs |= {"cancellations": ("order_id", "quantity")} if rules.cancellations is not None else {}
+        needs |= {"duplicate_lines": ("order_id", "quantity")} if rules.duplicate_lines is not None else {}
+        needs |= {"order_times": ("order_id",)} if rules.order_times else {}
+        needs |= {"non_products": ("product_id",)} if rules.non_products else {}
+        mapped = self.tables["order_lines"].columns if "order_lines" in self.tables else {}
+        for rule, columns in needs.items():
+            for column in columns:
+                if column not in mapped:
+                    raise ValueError(
+                        f"rules.{rule}: needs tables.order_lines.columns.{column}; map it, or take the rule out"
+                    )
 
     @property
     def digest(self) -> str:
@@ -674,6 +817,18 @@ class _UniqueKeys(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError, LookupError, AttributeError):  # 30 February, a number in words
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"{str(node.value)[:40]!r} is no {kind}; correct it, or put it in quotation marks",
+                node.start_mark,
+            ) from None
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML mapping.
@@ -684,11 +839,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The file is missing, unreadable, not UTF-8, not YAML or not a mapping; one line with the place.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_UniqueKeys)
     except FileNotFoundError:
         raise StudyError(f"{paths.shown(path)}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{paths.shown(path)}: cannot be read ({error}); save it as UTF-8 text") from None
+    except RecursionError:
+        raise StudyError(f"{paths.shown(path)}: is nested too deeply to be read; close its brackets") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise StudyError(
+            f"{paths.shown(path)}: line {line} holds the control character U+{error.character:04X}; take it out"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -740,14 +903,10 @@ def load(name: str) -> Study:
     """
     if not STUDY_NAME.fullmatch(name):
         raise StudyError(f"{name!r} cannot name a study; use lower-case letters, digits and _ (it becomes a folder)")
-    path = paths.studies() / name / "study.yaml"
+    path = _file(name)
     if not path.exists():
         raise StudyError(f"there is no study {name!r}; choose from {', '.join(names())}, or make new-study NAME={name}")
-    content = read_yaml(path)
-    if "like" in content:
-        # A study may be a variant of another: what it says replaces what the other says, key by key; null takes a key out.
-        base = read_yaml(paths.studies() / str(content.pop("like")) / "study.yaml")
-        content = _merge(base, content)
+    content = _content(name)
     strange = [key for key in content if not isinstance(key, str)]
     if strange:
         raise StudyError(f"{paths.shown(path)}: {strange[0]!r} is not a known key; check its spelling")
@@ -757,6 +916,26 @@ def load(name: str) -> Study:
         return Study(name=name, **content)
     except ValidationError as error:
         raise StudyError(one_line(error, path)) from None
+
+
+def _file(name: str) -> Path:
+    return paths.studies() / name / "study.yaml"
+
+
+def _content(name: str, variants: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a study's file says. A study may be ``like`` another: what it says replaces what the other says, key by key, and
+    null takes a key out. ``variants`` are those that are like this one."""
+    content = read_yaml(_file(name))
+    if "like" not in content:
+        return content
+    other, at = str(content.pop("like")), f"{paths.shown(_file(name))}: like"
+    if other in (*variants, name):
+        raise StudyError(f"{at}: {other!r} is like this study itself; name a study that says everything")
+    if not STUDY_NAME.fullmatch(other) or not _file(other).exists():
+        others = [each for each in names() if each != name]
+        cure = f"choose from {', '.join(others)}" if others else "take like: out"
+        raise StudyError(f"{at}: there is no study {other[:40]!r}; {cure}")
+    return _merge(_content(other, (*variants, name)), content)
 
 
 def _merge(base: dict, change: dict) -> dict:

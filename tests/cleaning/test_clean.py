@@ -75,7 +75,7 @@ def test_a_clean_file_stays_whole(project):
         ("A9,c9,2023-12-31,p1,1,5", "before_period"),
         ("A9,c9,2025-01-01,p1,1,5", "after_period"),
         ("A9,c9,02/03/2024,p1,1,5", "ambiguous_date"),
-        ("A9,c9,2024-01-05,p1,1,\"1,234\"", "ambiguous_number"),
+        ('A9,c9,2024-01-05,p1,1,"1,234"', "ambiguous_number"),
         ("A9,c9,2024-01-05,p1,0,0", "empty_line"),
         ("A9,c9,2024-01-05,p1,-1,5", "sign_conflict"),
         ("A9,c9,2024-01-05,p1,1", "malformed_row"),
@@ -159,10 +159,14 @@ def read_as(dtype, texts, folder, zone="UTC", **mapping):
 def test_a_wrong_mapping_is_an_error_not_a_full_quarantine(project):
     project.study()
     project.raw("shop", "orders.csv", HEADER + "A1,c1,31 Jan 2024,p1,1,5\nA2,c1,1 Feb 2024,p1,1,5\n")
-    with pytest.raises(RapportError, match=r"no row of orders has a readable day; values look like '99 aaa 9999'; add format"):
+    with pytest.raises(
+        RapportError, match=r"no row of orders has a readable day; values look like '99 aaa 9999'; add format"
+    ):
         project.clean()
     project.raw("shop", "orders.csv", HEADER + "A1,c1,31/01/2024,p1,1,5\nA2,c1,01/02/2024,p1,1,5\n")
-    with pytest.raises(RapportError, match=r"1 of 2 dates of orders can be read day first or month first; add day_first"):
+    with pytest.raises(
+        RapportError, match=r"1 of 2 dates of orders can be read day first or month first; add day_first"
+    ):
         project.clean()
 
 
@@ -389,7 +393,7 @@ def test_money_may_be_a_constant_and_a_cost_may_be_looked_up(project):
         (["c1,2024-05-01,5,6,7"], "every row has more or fewer fields than the header"),
         (
             ["c1,2024-05-01,$ 5"],
-            "no row of orders has a readable amount; values look like '\$ 9'; say decimal: or thous",
+            r"no row of orders has a readable amount; values look like '\$ 9'; say decimal: or thous",
         ),
         (["c1,2024-05-01,x", "c1,x,5"], "no row of orders can be kept; in 2 of 2 rows: A value that the row cannot"),
     ],

@@ -8,10 +8,11 @@ import ibis.expr.datatypes as dt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 import analysis
 from analysis import cleaning, engine
-from analysis import study as studies
 from analysis.cleaning import parse
 from analysis.study import EngineSettings, IdForm, Mapping, Source
 from analysis.tables import INSTANT, MONEY
@@ -146,7 +147,9 @@ def test_days_and_times_are_read_the_same(opened, tmp_path):
     found = read(opened, tmp_path, texts, fields)
 
     def instant(text):
-        return None if text is None else datetime.datetime.fromisoformat(text.ljust(16, "0")).replace(tzinfo=datetime.UTC)
+        return (
+            None if text is None else datetime.datetime.fromisoformat(text.ljust(16, "0")).replace(tzinfo=datetime.UTC)
+        )
 
     at = dict(zip(texts, found["at"], strict=True))
     assert {text: at[text] for text in DATES} == {text: instant(at) for text, (at, _day) in DATES.items()}
@@ -201,7 +204,11 @@ def dirty_shop(engine_settings):
     return {
         "engine": engine_settings,
         "timezone": "Asia/Shanghai",
-        "sources": {"orders": {"file": "orders.csv"}, "people": {"file": "people.csv"}, "things": {"file": "things.csv"}},
+        "sources": {
+            "orders": {"file": "orders.csv"},
+            "people": {"file": "people.csv"},
+            "things": {"file": "things.csv"},
+        },
         "tables": {
             "order_lines": {"source": "orders", "columns": order},
             "customers": people,
@@ -255,7 +262,14 @@ def test_a_dirty_shop_comes_out_the_same(project, engine_settings):
     assert str(lines.order_date["A7", 1])[:10] == "2024-12-31"
     assert str(lines.ordered_at["B5", 1]) == "2024-05-02 03:00:00+00:00"  # eleven in Shanghai, like its order
     counts = cleaned.reasons[cleaned.reasons.table == "order_lines"].set_index("reason").rows
-    repairs = {"currency_sign": 1, "decimal_sign": 1, "date_form": 1, "customer_id_form": 1, "merged_id": 1, "order_time": 1}
+    repairs = {
+        "currency_sign": 1,
+        "decimal_sign": 1,
+        "date_form": 1,
+        "customer_id_form": 1,
+        "merged_id": 1,
+        "order_time": 1,
+    }
     assert {code: counts[code] for code in repairs} == repairs
     assert counts["cancelled_whole"] == 1
     assert counts["cancelled_partly"] == 1
@@ -263,3 +277,107 @@ def test_a_dirty_shop_comes_out_the_same(project, engine_settings):
     customers = step.lazy("customers").order_by("customer_id").to_pandas()
     assert customers.customer_id.tolist() == ["C0001", "C0002", "C0003", "C0010"]
     assert customers.region.tolist() == ["north", "south", "north, west", "south"]
+
+
+# -- whatever the rows -------------------------------------------------------------------------------------------------
+
+_CELLS = {
+    "order": ["A1", "A2", "XA1", "", " A1 "],
+    "line": ["1", "2", "1.5", ""],
+    "customer": ["C0001", "c0002", "C 3", "", "TEST", "=1+1", "C0O01"],
+    "day": ["2024-01-05", "2024-02-30", "05/06/2024", "31/12/2024", "2023-12-31 23:59", "2024-01-05T10:00:00+08:00", "soon", ""],
+    "sku": ["p1", "P1", "POST", "<b>", ""],
+    "pieces": ["1", "2", "-1", "0", "１", "two", ""],
+    "price": ["10.00", "-10", "5,5", "1,234", ""],
+    "amount": ["10.00", "-10.00", "20", "0", "€ 10", "(10)", "1e99", "1.234,50", ""],
+}
+_rows = st.lists(
+    st.one_of(
+        st.tuples(*(st.sampled_from(cells) for cells in _CELLS.values())),
+        st.lists(st.sampled_from(["", "1", "x"]), min_size=1, max_size=10),
+    ),
+    min_size=1,
+    max_size=40,
+)
+# Enough sound rows that a file of bad ones is not taken for a wrong study.
+_GOOD = "\n".join(f"A0,{n},C0007,2024-01-05,p1,1,10.00,10.00" for n in range(1, 201))
+
+
+def cleaned_rows(project, engine_settings, rows):
+    content = dirty_shop(engine_settings)
+    content["rules"] |= {"duplicate_lines": 60, "same_person": None}
+    del content["tables"]["customers"], content["tables"]["products"]
+    project.study(**content)
+    text = ORDERS.splitlines()[0] + "\n" + _GOOD + "\n"
+    text += "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) + "\n" for row in rows)
+    project.raw("shop", "orders.csv", text)
+    step = analysis.open_step("01_data_cleaning", study="shop")
+    cleaned = cleaning.clean(step.study, step.connection)
+    step.write("order_lines", cleaned.tables["order_lines"])
+    step.write("quarantine", cleaned.quarantine)
+    cleaning.assert_conserved(cleaned.ledger, step.written)
+    lines = step.lazy("order_lines").to_pyarrow().to_pylist()
+    aside = step.lazy("quarantine").to_pyarrow().to_pylist()
+    assert len(lines) + len(aside) == cleaned.ledger.rows_in[0]
+    assert len({row["row_number"] for row in aside}) == len(aside)
+    return lines, aside, cleaned.reasons.drop(columns="amount").to_dict("records")
+
+
+_SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=_SLOW)
+@given(_rows)
+def test_nothing_is_lost_on_duckdb_whatever_the_rows(project, rows):
+    cleaned_rows(project, {"kind": "duckdb"}, rows)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=_SLOW)
+@given(_rows)
+def test_nothing_is_lost_on_postgres_and_all_is_as_on_duckdb(project, postgres, rows):
+    there = cleaned_rows(project, {"kind": "postgres", "database": postgres}, rows)
+    assert there == cleaned_rows(project, {"kind": "duckdb"}, rows)
+
+
+@settings(max_examples=1, deadline=None, suppress_health_check=_SLOW, phases=[Phase.generate])
+@given(_rows)
+def test_nothing_is_lost_on_spark_and_all_is_as_on_duckdb(project, spark, rows):
+    there = cleaned_rows(project, spark, rows)
+    assert there == cleaned_rows(project, {"kind": "duckdb"}, rows)
+
+
+# -- at any scale ------------------------------------------------------------------------------------------------------
+
+
+def test_no_window_spans_all_rows_and_no_row_is_pulled(project, monkeypatch):
+    """Every plan of a cleaning with all rules on: its windows are over groups, and what comes into this process is counts."""
+    seen: list[ibis.Expr] = []
+    pulled: list[int] = []
+    keep, local = engine.Engine.keep, type(engine.connect())
+    fetch = local.to_pyarrow
+
+    def watched(self, expression):
+        seen.append(expression)
+        return keep(self, expression)
+
+    def counted(self, expression, /, **options):
+        seen.append(expression)
+        result = fetch(self, expression, **options)
+        pulled.append(getattr(result, "num_rows", 1))
+        return result
+
+    monkeypatch.setattr(engine.Engine, "keep", watched)
+    monkeypatch.setattr(local, "to_pyarrow", counted)
+    content = dirty_shop({"kind": "duckdb"})
+    content["rules"] |= {"duplicate_lines": 60}
+    project.study(**content)
+    rows = [f"B{n},1,C{n % 50:04d},2024-0{n % 9 + 1}-11,p{n % 3},1,{n % 7}.00,{n % 7}.00" for n in range(5_000)]
+    project.raw("shop", "orders.csv", ORDERS + "\n".join(rows) + "\n")
+    project.raw("shop", "people.csv", PEOPLE)
+    project.raw("shop", "things.csv", "sku,name\np1,tea\n")
+    cleaned = project.clean()
+    seen += list(cleaned.tables.values())
+    windows = [node for expression in seen for node in expression.op().find(ibis.expr.operations.WindowFunction)]
+    assert windows, "duplicates and cancellations are told by windows"
+    assert all(window.group_by for window in windows)
+    assert max(pulled) < 500

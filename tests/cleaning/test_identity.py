@@ -4,7 +4,6 @@ import random
 import sys
 from collections import defaultdict
 from itertools import combinations
-from pathlib import Path
 
 import ibis
 import pyarrow as pa

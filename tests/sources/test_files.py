@@ -6,14 +6,13 @@ import json
 import lzma
 import zipfile
 
-import ibis
 import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import paths, sources
+from analysis import engine, paths, sources
 from analysis import study as studies
 from analysis.errors import RapportError
 from analysis.sources import ColumnProfile, SourceError, ingest
@@ -97,7 +96,8 @@ def test_columns_are_matched_by_name(months):
     raw = bring_in()
     assert raw.columns == tuple(HEADER.split(","))
     assert sources.peek(studies.load("shop").sources["orders"], "shop") == raw.columns
-    table = sources.read(ibis.duckdb.connect(), studies.load("shop"), {"orders": raw}, "orders")
+    stored = engine.connect().read_parquet([str(path) for path in raw.paths])
+    table = sources.sampled(studies.load("shop"), "orders", {"orders": stored}.get, engine.Engine.md5)
     found = table.filter(table.order == "M2-0").select("amount", "customer", "sku").to_pyarrow().to_pylist()
     assert found == [{"amount": "9.00", "customer": "c9", "sku": "p1"}]
     assert table.count().to_pyarrow().as_py() == raw.rows == 5

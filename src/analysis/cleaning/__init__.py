@@ -14,6 +14,7 @@ from analysis.cleaning.drift import (
     profile,
 )
 from analysis.cleaning.overview import DIMENSIONS, KEY_UNITS, absent, by_group, by_month, groupings, key_facts, overview
+from analysis.cleaning.privacy import REGISTER_UNITS, SUSPECT_UNITS, register, register_facts, suspects
 from analysis.cleaning.quality import (
     COLUMN_UNITS,
     LEDGER_UNITS,
@@ -50,7 +51,9 @@ __all__ = [
     "PROFILE_UNITS",
     "REASONS",
     "REASON_UNITS",
+    "REGISTER_UNITS",
     "SHARE_UNITS",
+    "SUSPECT_UNITS",
     "TABLE_UNITS",
     "TEXT",
     "Cleaned",
@@ -82,7 +85,10 @@ __all__ = [
     "profile",
     "quality_by_month",
     "quality_facts",
+    "register",
+    "register_facts",
     "silent_days",
+    "suspects",
     "table_measures",
     "timeliness",
     "uniqueness",

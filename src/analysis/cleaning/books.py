@@ -63,10 +63,24 @@ class Books:
         self._waterfall: list[dict] = []
 
     def enter(
-        self, table: str, source: str, rows_in: int, kept: int, aside: int, out: int, merged: int = 0, **amounts: Decimal
+        self,
+        table: str,
+        source: str,
+        rows_in: int,
+        kept: int,
+        aside: int,
+        out: int,
+        merged: int = 0,
+        **amounts: Decimal,
     ) -> None:
         """One line of the ledger."""
-        counts = {"rows_in": rows_in, "rows_kept": kept, "rows_merged": merged, "rows_set_aside": aside, "rows_out": out}
+        counts = {
+            "rows_in": rows_in,
+            "rows_kept": kept,
+            "rows_merged": merged,
+            "rows_set_aside": aside,
+            "rows_out": out,
+        }
         self._ledger.append({"table": table, "source": source, **counts, **dict.fromkeys(_MONEY), **amounts})
 
     def reasons(

@@ -30,6 +30,7 @@ from analysis.cleaning.rules import BITS, REASONS, Context, any_of
 from analysis.engine import Engine, clear_scratch, open_engine
 from analysis.errors import RapportError
 from analysis.sources import RawTable
+from analysis.sources.rows import looks_like_data
 from analysis.study import NEEDED, Mapping, Study
 from analysis.tables import CONTRACTS, MONEY
 
@@ -54,7 +55,19 @@ _DATED = {
     "contacts": "contacted_on",
 }
 _MAIN = ("order_lines", "survey_responses")  # with none of their rows there is nothing to report
-_OWN = {"row_id", "file", "malformed_row", "row_print", "key_print", "odd", "mask", "aside", "lookup_key", "lookup_value"}
+LARGE = 15_000_000  # rows of a source from which on intermediate results go to the disk
+_OWN = {
+    "row_id",
+    "file",
+    "malformed_row",
+    "row_print",
+    "key_print",
+    "odd",
+    "mask",
+    "aside",
+    "lookup_key",
+    "lookup_value",
+}
 _RESERVED = _OWN | set(REASONS)
 
 
@@ -76,6 +89,7 @@ class Cleaned:
     periods : the same by month, for tables with a date: ``table, period, column, rows, blank, bad``; ``NaT`` without a date.
     set_aside : rows by month: ``table, period, rows, set_aside``.
     limits : beyond which a value is called an outlier: ``column, low, high``.
+    raw : source -> its rows as text, on DuckDB; of a source that was used in place its first 100,000.
     notes : what cannot be said of the data where they were used in place, and what was done to ids: sentences.
     """
 
@@ -88,6 +102,7 @@ class Cleaned:
     periods: pd.DataFrame = field(default_factory=pd.DataFrame)
     set_aside: pd.DataFrame = field(default_factory=pd.DataFrame)
     limits: pd.DataFrame = field(default_factory=pd.DataFrame)
+    raw: dict[str, Table] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -143,6 +158,7 @@ class _Cleaner:
         self.raw: dict[str, RawTable] = {}
         for name in sources.needed(study, study.tables):
             self._bring_in(name)
+        engine.large = max((raw.rows for raw in self.raw.values()), default=0) > LARGE
         self.tables: dict[str, Table] = {}
         self.aside: list[tuple[str, Table]] = []
         self.books = Books({code: rules.severity(code, study) for code in REASONS})
@@ -194,13 +210,17 @@ class _Cleaner:
                 check_column(self.study.name, place, among, column, self.raw[among].columns)
         for table, mapping in self.study.tables.items():
             taken = _RESERVED | set(CONTRACTS[table].columns)
-            for attribute in mapping.attributes:
-                if attribute.lower() in taken or "__" in attribute:
+            survey = self.study.survey if table == "survey_responses" else None
+            names = [
+                ("columns", item) for item in dict.fromkeys(survey.items if survey else ()) if item in mapping.columns
+            ]
+            for place, name in [*names, *(("attributes", attribute) for attribute in mapping.attributes)]:
+                if name.lower() in taken or "__" in name:
                     raise RapportError(
-                        f"studies/{self.study.name}/study.yaml: tables.{table}.attributes: {attribute!r} is the name of "
+                        f"studies/{self.study.name}/study.yaml: tables.{table}.{place}: {name!r} is the name of "
                         "another column (upper and lower case count as one); call it something else"
                     )
-                taken.add(attribute.lower())
+                taken.add(name.lower())
             places = [(f"columns.{c}", mapping.source, m) for c, m in mapping.columns.items()]
             places += [(f"attributes.{c}", mapping.source, m) for c, m in mapping.attributes.items()]
             if mapping.redemptions:
@@ -250,7 +270,9 @@ class _Cleaner:
             "row_id", customer_id=value, customer_id__text=ibis.ifelse(value.isnull(), text, None),
             **{f"is_{n}": raw[c] for n, c in enumerate(wanted)},
         )  # fmt: skip
-        people = reader.mended(self.engine.keep(people), given) if given["customer_id"].id_form else self.engine.keep(people)
+        people = (
+            reader.mended(self.engine.keep(people), given) if given["customer_id"].id_form else self.engine.keep(people)
+        )
         people = self.engine.keep(people.filter(_.customer_id.notnull()).drop("customer_id__text"))
         named = {c: f"is_{n}" for n, c in enumerate(wanted)}
         links: list[Table] = []
@@ -293,7 +315,8 @@ class _Cleaner:
         context = Context(self.study, self.engine, table, mapping, self.tables)
         raw = self.read(mapping.source)
         rows, forms = self._marked(table, raw, context)
-        self._enough(table, rows, raw)
+        counted = self._counted(table, rows)
+        self._enough(table, counted, raw)
         late, moved = self._looked_at_together(table, rows, raw, context)
         aside = rows.filter(rows.aside).select("row_id", bits="mask")
         kept = rows.filter(~rows.aside)
@@ -303,13 +326,16 @@ class _Cleaner:
             aside = aside.union(late_aside)
             kept = without(kept, late_aside, "row_id")
         if moved is not None:
-            kept = kept.left_join(moved.rename(new_at="ordered_at", new_date="order_date"), "row_id").drop("row_id_right")
+            kept = kept.left_join(moved.rename(new_at="ordered_at", new_date="order_date"), "row_id").drop(
+                "row_id_right"
+            )
             kept = kept.mutate(
-                ordered_at=ibis.coalesce(kept.new_at, kept.ordered_at), order_date=ibis.coalesce(kept.new_date, kept.order_date)
+                ordered_at=ibis.coalesce(kept.new_at, kept.ordered_at),
+                order_date=ibis.coalesce(kept.new_date, kept.order_date),
             )
         self.tables[table] = self._canonical(table, kept)
         self.aside.append((mapping.source, self.engine.keep(aside)))
-        self._account(table, mapping.source, raw, rows, late, forms, context)
+        self._account(table, raw, rows, counted, late, forms, context)
         if mapping.redemptions:
             self._redeem(table)
 
@@ -386,7 +412,12 @@ class _Cleaner:
         return raw.select(**columns)
 
     def _local_date(self, moment: Column, mapping: Mapping, raw: Table | None = None) -> Column:
-        if raw is not None and mapping.format is None and mapping.timezone in (None, self.study.timezone) and mapping.column:
+        if (
+            raw is not None
+            and mapping.format is None
+            and mapping.timezone in (None, self.study.timezone)
+            and mapping.column
+        ):
             # The wall clock is the shop's own already.
             return self.engine.wall_clock(self._stripped(raw, self.study.tables["order_lines"].source, mapping)).date()
         return self.engine.local_time(self.study.timezone, moment).date()
@@ -428,9 +459,7 @@ class _Cleaner:
         """
         mapping = context.mapping
         rows = rows.mutate(**self._made(rows, mapping.columns))
-        bad = {
-            f"{name}__bad": self._unreadable(rows, name, m) for name, m in mapping.columns.items()
-        }
+        bad = {f"{name}__bad": self._unreadable(rows, name, m) for name, m in mapping.columns.items()}
         rows = rows.mutate(**bad)
         rows = self._with_references(rows, context)
         found = rules.conditions(rows, context)
@@ -559,59 +588,70 @@ class _Cleaner:
 
     # -- what is wrong with the study rather than with the rows ----------------------------------------------------------
 
-    def _enough(self, table: str, rows: Table, raw: Table) -> None:
+    def _counted(self, table: str, rows: Table) -> pd.DataFrame:
+        """All that is counted of a table's rows, in one reading: by ``mask`` and ``month`` (``NaT`` without a date).
+
+        ``rows``, ``money`` (where the table has any), ``first_day`` and ``last_day`` (of order lines), and for each mapped column
+        ``<column>__there`` and ``<column>__bad``.
+        """
+        columns, date = self.study.tables[table].columns, _DATED.get(table)
+        month = rows[date].cast("date").truncate("M") if date and date in rows.columns else ibis.null("date")
+        sums: dict[str, Value] = {"rows": _.count()}
+        if table in _AMOUNT:
+            sums["money"] = rows[_AMOUNT[table]].sum()
+        if table == "order_lines":
+            sums |= {"first_day": rows.order_date.min(), "last_day": rows.order_date.max()}
+        sums |= {f"{c}__there": rows[c].count() for c in columns} | {f"{c}__bad": rows[f"{c}__bad"].sum() for c in columns}
+        counted = rows.mutate(month__=month).group_by("mask", "month__").aggregate(**sums).to_pyarrow().to_pandas()
+        counted["month"] = pd.to_datetime(counted.pop("month__"))
+        return counted.sort_values(["mask", "month"], ignore_index=True)
+
+    def _enough(self, table: str, counted: pd.DataFrame, raw: Table) -> None:
         """Stop where no row fits the header, the period or a required column: then the study is wrong, not the rows."""
         mapping = self.study.tables[table]
         required = [c for c in NEEDED.get(table, ()) if mapping.columns[c].column and not mapping.columns[c].lookup]
-        ambiguous = (rows.mask & BITS["ambiguous_date"]) != 0
-        dates = {}
-        if table == "order_lines":
-            outside = (rows.mask & (BITS["before_period"] | BITS["after_period"])) != 0
-            dates = {
-                "first_day": rows.order_date.min(),
-                "last_day": rows.order_date.max(),
-                "dated": rows.order_date.count(),
-                "outside": outside.sum(),
-            }
-        counts = rows.aggregate(
-            n=_.count(),
-            kept=(~_.aside).sum(),
-            malformed_row=_.malformed_row.sum(),
-            ambiguous=ambiguous.sum(),
-            **{c: rows[c].count() for c in required},
-            **dates,
-        )
-        counts = counts.to_pyarrow().to_pylist()[0]
         at = f"studies/{self.study.name}/study.yaml"
-        if counts["n"] and counts["malformed_row"] == counts["n"]:
+        n = int(counted.rows.sum())
+
+        def having(*codes: str) -> pd.DataFrame:
+            return counted[(counted["mask"] & sum(BITS[code] for code in codes)) != 0]
+
+        if n and having("malformed_row").rows.sum() == n:
             raise RapportError(
                 f"{at}: sources.{mapping.source}: every row has more or fewer fields than the header; correct delimiter: or "
                 "names:, or export the file again"
             )
-        if counts["n"] and counts["ambiguous"] > counts["n"] / 5:
-            [column] = [c for c in mapping.columns if self._dtype(table, c).is_temporal() and c in required][:1]
+        dates = [c for c in required if self._dtype(table, c).is_temporal()]
+        ambiguous, other = (int(having(code).rows.sum()) for code in ("ambiguous_date", "date_form"))
+        if dates and ambiguous > n / 5 and counted[f"{dates[0]}__there"].sum() - other < n / 2:
             raise RapportError(
-                f"{at}: tables.{table}.columns.{column}: {counts['ambiguous']:,} of {counts['n']:,} dates of {mapping.source} can "
-                "be read day first or month first; add day_first: true (or false) to the mapping, or format:"
+                f"{at}: tables.{table}.columns.{dates[0]}: {ambiguous:,} of {n:,} dates of {mapping.source} can be read day first or "
+                "month first; add day_first: true (or false) to the mapping, or format:"
             )
         for column in required:
-            if counts["n"] and not counts[column]:
+            if n and not counted[f"{column}__there"].sum():
                 self._unreadable_column(table, column, raw)
-        if counts.get("dated") and counts["outside"] == counts["dated"]:
-            clock = self.study.clock
-            raise RapportError(
-                f"{at}: clock: no row of {mapping.source} lies between observed_from {clock.observed_from} and "
-                f"observed_to {clock.observed_to}; they are dated {counts['first_day']} to {counts['last_day']}; correct the clock"
-            )
-        if table in _MAIN and not counts["kept"]:
-            worst = rows.group_by("mask").aggregate(n=_.count()).order_by(ibis.desc("n"), "mask").limit(1)
-            [worst] = worst.to_pyarrow().to_pylist()
-            codes = [c for c in codes_of(worst["mask"]) if self.books.severities[c] == "set_aside"]
+        if table == "order_lines":
+            dated, outside = counted[counted.first_day.notna()], having("before_period", "after_period")
+            if len(dated) and dated.rows.sum() == outside.rows.sum():
+                clock = self.study.clock
+                raise RapportError(
+                    f"{at}: clock: no row of {mapping.source} lies between observed_from {clock.observed_from} and observed_to "
+                    f"{clock.observed_to}; they are dated {dated.first_day.min()} to {dated.last_day.max()}; correct the clock"
+                )
+        kept = counted[~counted["mask"].map(self._is_aside)].rows.sum()
+        if table in _MAIN and not kept:
+            masks = counted.groupby("mask").rows.sum()
+            worst = masks.index[masks.argmax()]
+            codes = [c for c in codes_of(worst) if self.books.severities[c] == "set_aside"]
             why = " ".join(REASONS[code].sentence for code in codes)
             raise RapportError(
-                f"{at}: tables.{table}: no row of {mapping.source} can be kept; in {worst['n']:,} of {counts['n']:,} rows: {why} "
-                "Correct the mapping, or the file"
+                f"{at}: tables.{table}: no row of {mapping.source} can be kept; in {masks[worst]:,} of {n:,} rows: {why} Correct "
+                "the mapping, or the file"
             )
+
+    def _is_aside(self, mask: int) -> bool:
+        return any(self.books.severities[code] == "set_aside" for code in codes_of(mask))
 
     def _unreadable_column(self, table: str, column: str, raw: Table) -> None:
         mapping = self.study.tables[table]
@@ -723,11 +763,18 @@ class _Cleaner:
     # -- the books -----------------------------------------------------------------------------------------------------
 
     def _account(
-        self, table: str, source: str, raw: Table, rows: Table, late: Table | None, forms: Table | None, context: Context
+        self,
+        table: str,
+        raw: Table,
+        rows: Table,
+        counted: pd.DataFrame,
+        late: Table | None,
+        forms: Table | None,
+        context: Context,
     ) -> None:
-        amount = _AMOUNT.get(table)
-        masks = self._masks(rows, late, amount)
-        self._count_columns(table, source, rows, late, forms)
+        amount, source = _AMOUNT.get(table), context.mapping.source
+        masks = self._masks(counted, rows, late, amount)
+        self._count_columns(table, source, counted, rows, late, forms)
         self.books.reasons(table, masks, self._at_fault(table, context), **self._at_the_door(table, source))
         # Rows and money that went in are read from the source itself, those kept from the finished table, and those set
         # aside from the quarantine: three separate readings, so that a row dropped on the way shows.
@@ -739,8 +786,7 @@ class _Cleaner:
         grows = table in ("customers", "contacts") or merged_table
         sums = finished.aggregate(n=_.count(), **({"money": finished[amount].sum()} if amount else {}))
         sums = sums.to_pyarrow().to_pylist()[0]
-        gone = [code for code, severity in self.books.severities.items() if severity == "set_aside"]
-        kept_by_rules = sum(n for mask, n, _money in masks if not set(codes_of(mask)) & set(gone))
+        kept_by_rules = sum(n for mask, n, _money in masks if not self._is_aside(mask))
         rows_kept = kept_by_rules if grows else sums["n"]
         amounts = {}
         if amount:
@@ -749,21 +795,25 @@ class _Cleaner:
         merged = rows_kept - sums["n"] if merged_table else 0
         self.books.enter(table, source, rows_in, rows_kept - merged, rows_aside, sums["n"], merged, **amounts)
 
-    def _masks(self, rows: Table, late: Table | None, amount: str | None) -> list[tuple[int, int, Decimal | None]]:
+    def _masks(
+        self, counted: pd.DataFrame, rows: Table, late: Table | None, amount: str | None
+    ) -> list[tuple[int, int, Decimal | None]]:
         """Each set of reasons, with its rows and its money."""
-        money = {"money": rows[amount].sum()} if amount else {}
-        found = rows.group_by("mask").aggregate(n=_.count(), **money).to_pyarrow().to_pylist()
-        counted = {row["mask"]: [row["n"], row.get("money") or ZERO] for row in found}
+        found: dict[int, list] = {}
+        for row in counted.itertuples():
+            entry = found.setdefault(row.mask, [0, ZERO])
+            entry[0] += row.rows
+            entry[1] += (row.money if amount and row.money is not None else ZERO) if amount else ZERO
         if late is not None:
             together = rows.inner_join(late, "row_id")
             money = {"money": together[amount].sum()} if amount else {}
             moved = together.group_by("mask", "bits").aggregate(n=_.count(), **money).to_pyarrow().to_pylist()
             for row in moved:
                 for mask, sign in ((row["mask"], -1), (row["mask"] | row["bits"], 1)):
-                    entry = counted.setdefault(mask, [0, ZERO])
+                    entry = found.setdefault(mask, [0, ZERO])
                     entry[0] += sign * row["n"]
                     entry[1] += sign * (row.get("money") or ZERO)
-        return [(mask, n, money if amount else None) for mask, (n, money) in sorted(counted.items()) if n]
+        return [(mask, n, money if amount else None) for mask, (n, money) in sorted(found.items()) if n]
 
     def _at_the_door(self, table: str, source: str) -> dict[str, int]:
         """Values that were made plain when they were read: reason -> how many."""
@@ -777,27 +827,24 @@ class _Cleaner:
         mappings = [*mapping.columns.values(), *mapping.attributes.values()]
         return list(dict.fromkeys(c for m in mappings for c in m.raw_columns))
 
-    def _count_columns(self, table: str, source: str, rows: Table, late: Table | None, forms: Table | None) -> None:
+    def _count_columns(
+        self, table: str, source: str, counted: pd.DataFrame, rows: Table, late: Table | None, forms: Table | None
+    ) -> None:
         """Blank, unreadable and repaired values by column, and by month where the table has a date."""
         mapping = self.study.tables[table]
-        date = _DATED.get(table)
-        period = rows[date].cast("date").truncate("M") if date and date in rows.columns else ibis.null("date")
-        sound = ~rows.malformed_row
-        sums = {f"{c}__bad": rows[f"{c}__bad"].sum() for c in mapping.columns}
-        sums |= {
-            f"{c}__blank": (rows[c].isnull() & ~rows[f"{c}__bad"] & sound).sum() for c in mapping.columns
-        }
-        sums["set_aside"] = rows.aside.sum()
-        counts = rows.mutate(month__=period).group_by("month__").aggregate(rows=_.count(), **sums).to_pandas()
-        counts = counts.rename(columns={"month__": "period"})
-        counts["period"] = pd.to_datetime(counts["period"])
+        sound = (counted["mask"] & BITS["malformed_row"]) == 0
+        sums = {"rows": counted.rows, "set_aside": counted.rows.where(counted["mask"].map(self._is_aside), 0)}
+        for c in mapping.columns:
+            bad = counted[f"{c}__bad"].astype("int64")
+            sums |= {f"{c}__bad": bad, f"{c}__blank": (counted.rows - counted[f"{c}__there"] - bad).where(sound, 0)}
+        counts = pd.DataFrame(sums).assign(period=counted.month).groupby("period", dropna=False).sum().reset_index()
         if late is not None and counts["period"].notna().any():
-            gone = among(rows.select("row_id", month__=period), late.filter(late.set_aside), "row_id")
-            more = gone.group_by("month__").aggregate(more=_.count()).to_pandas().rename(columns={"month__": "period"})
-            more["period"] = pd.to_datetime(more["period"])
+            date = rows[_DATED[table]].cast("date").truncate("M")
+            gone = among(rows.select("row_id", month__=date), late.filter(late.set_aside), "row_id")
+            more = gone.group_by("month__").aggregate(more=_.count()).to_pyarrow().to_pandas()
+            more = more.assign(period=pd.to_datetime(more.pop("month__")))
             counts = counts.merge(more, on="period", how="left")
             counts["set_aside"] += counts.pop("more").fillna(0).astype("int64")
-        counts = counts.sort_values("period", ignore_index=True)
         repaired = self._repaired(forms, list(mapping.columns))
         for name, m in mapping.columns.items():
             profiles = [self.raw[source].profile.get(c) for c in m.raw_columns]
@@ -903,20 +950,25 @@ class _Cleaner:
             periods=periods.reindex(columns=by_column),
             set_aside=periods.reindex(columns=by_row).drop_duplicates(ignore_index=True),
             limits=self.limits,
+            raw={name: self._local(name) for name in self.raw},
             notes=self.notes,
         )
 
+    def _local(self, name: str) -> Table:
+        """A raw source on DuckDB."""
+        files = self.raw[name].paths
+        if files:
+            return self.engine.local.read_parquet([str(path) for path in files])
+        return self.engine.land(self.engine.keep(self._raw[name].limit(100_000)))
+
     def _quarantine(self) -> Table:
         """Every row that was set aside; one that feeds two tables once, with all its reasons."""
-        local = self.engine.local
         parts = []
         for source in dict.fromkeys(name for name, _t in self.aside):
             marks = reduce(lambda a, b: a.union(b), [t for name, t in self.aside if name == source])
             marks = self.engine.land(self.engine.keep(marks))
-            paths = self.raw[source].paths
-            if paths:
-                raw = local.read_parquet([str(path) for path in paths])
-            else:
+            raw = self._local(source)
+            if not self.raw[source].paths:
                 raw = self.engine.land(among(self._raw[source], self.engine.keep(_ids(self.aside, source)), "row_id"))
             rows = raw.inner_join(self._with_reasons(marks), "row_id")
             values = ibis.struct({c: rows[c] for c in self.raw[source].columns}).cast("json").cast("string")
@@ -955,14 +1007,17 @@ def check_column(study: str, place: str, source: str, column: str, there: tuple[
     near = difflib.get_close_matches(column, there, n=1) or difflib.get_close_matches(
         column.lower(), [t.lower() for t in there], n=1
     )
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(there)}"
-    if any(_DATUM.search(name) for name in there):
+    some = ", ".join(there[:_SHOWN_COLUMNS]) + (", …" if len(there) > _SHOWN_COLUMNS else "")
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {some if len(some) <= 120 else some[:120] + '…'}"
+    if len(there) == 1 and not near:
+        hint = f"{hint} only; check delimiter: in the source"
+    if any(map(looks_like_data, there)):
         # These are somebody's data, and an error line is no place for them.
         hint = "its first line looks like data, not like names of columns; give names: in the source"
     raise RapportError(f"studies/{study}/study.yaml: {place}: source {source} has no column {column!r}; {hint}")
 
 
-_DATUM = re.compile(r"@|^[\d\s.,:/+-]+$")
+_SHOWN_COLUMNS = 8
 
 
 def _most_frequent(rows: Table, key: list[str], columns: list[str]) -> Table:

@@ -6,12 +6,13 @@ customers of this edition were in the last, so the tests err on the side of sile
 values below the last edition's median, ties counted half.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from statistics import NormalDist
 
 import ibis
 import pandas as pd
 from ibis import _
-from statsmodels.stats.proportion import proportions_ztest
 
 from analysis.cleaning.clean import Cleaned
 from analysis.cleaning.groups import in_groups, shown_groups
@@ -293,5 +294,6 @@ def _p_value(share: float | None, people: float, share_before: float | None, peo
     known = pd.notna(share) and pd.notna(share_before) and people > 0 and people_before > 0
     if not known or share == share_before:
         return 1.0
-    hits, trials = [share * people, share_before * people_before], [people, people_before]
-    return float(proportions_ztest(hits, trials)[1])
+    pooled = (share * people + share_before * people_before) / (people + people_before)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / people + 1 / people_before))
+    return 2 * NormalDist().cdf(-abs(share - share_before) / error)

@@ -23,7 +23,9 @@ _WIDE = (38, 19)
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 # What was unusual about a value, as bits.
-CURRENCY_SIGN, THOUSANDS_SEPARATOR, DECIMAL_SIGN, NEGATIVE_FORM, DATE_FORM, ID_FORM, AMBIGUOUS = (1 << n for n in range(7))
+CURRENCY_SIGN, THOUSANDS_SEPARATOR, DECIMAL_SIGN, NEGATIVE_FORM, DATE_FORM, ID_FORM, AMBIGUOUS = (
+    1 << n for n in range(7)
+)
 FORMS = {
     "currency_sign": CURRENCY_SIGN,
     "thousands_separator": THOUSANDS_SEPARATOR,
@@ -127,9 +129,12 @@ class Reader:
         makers = {"number": (self._bare_numbers, self._point_numbers, self._wide_numbers, self._numbers)}
         makers["date"] = (self._date_parts, self._dates_in_order, self._dates)
         makers["id"] = (self._tight_ids, self._ids)
-        chosen = {name: field for name, field in fields.items() if field.kind in makers}
-        forms = [f"{name}__form" for name in chosen]
+        forms = [f"{name}__form" for name, field in fields.items() if field.kind in makers]
         given = [c for c in rows.columns if c not in forms]
+        there = {name: rows[f"{name}__text"].count() for name, field in fields.items() if field.kind in makers}
+        counts = rows.aggregate(**there).to_pyarrow().to_pylist()[0] if there else {}
+        chosen = {name: fields[name] for name, n in counts.items() if n}
+        rows = rows.mutate(**{form: ibis.literal(0, "int16") for form in forms})
         for step in range(max((len(makers[field.kind]) for field in chosen.values()), default=0)):
             made: dict[str, Value] = {}
             for name, field in chosen.items():
@@ -158,7 +163,11 @@ class Reader:
             (text.re_search(r"[0-9]-$"), "-" + text.substr(0, text.length() - 1)),
             else_=text,
         )
-        bare = functools.reduce(lambda c, sign: c.replace(sign, ""), _signs(self.currency), signed).strip().replace("- ", "-")
+        bare = (
+            functools.reduce(lambda c, sign: c.replace(sign, ""), _signs(self.currency), signed)
+            .strip()
+            .replace("- ", "-")
+        )
         gap = bare.re_search(r"^[+-]?[0-9]{1,3}([ '’][0-9]{3})+([.,][0-9]+)?$")
         digits = ibis.ifelse(gap, bare.re_replace("[ '’]", ""), bare)
         return {f"{name}__signed": signed, f"{name}__bare": bare, f"{name}__digits": digits}
@@ -268,7 +277,9 @@ class Reader:
         choices.append((abroad.notnull(), abroad))
         usual = 0 if field.mapping.day_first is not None else DATE_FORM
         form = ibis.cases(
-            (rows[f"{name}__ambiguous"], AMBIGUOUS), (rows[name].isnull() & abroad.isnull() & read.notnull(), usual), else_=0
+            (rows[f"{name}__ambiguous"], AMBIGUOUS),
+            (rows[name].isnull() & abroad.isnull() & read.notnull(), usual),
+            else_=0,
         )
         return {name: ibis.cases(*choices, else_=read), f"{name}__form": form.fill_null(0).cast("int16")}
 

@@ -9,19 +9,12 @@ from ibis import _
 
 from analysis.cleaning import parse
 from analysis.cleaning.clean import check_column
-from analysis.sources.ingest import MALFORMED, ROW_NUMBER
+from analysis.sources import RESERVED
 from analysis.study import Study
 
 REGISTER = ("source", "column", "class", "origin", "purpose", "lawful_basis", "mapped_to", "declared")
-REGISTER_COLUMNS = {
-    "source": ("Source", "text"),
-    "column": ("Column", "text"),
-    "class": ("Class", "text"),
-    "origin": ("Where it comes from", "text"),
-    "purpose": ("What it is used for", "text"),
-    "lawful_basis": ("Lawful basis", "text"),
-    "mapped_to": ("Becomes", "text"),
-}
+REGISTER_UNITS = dict.fromkeys(("source", "column", "class", "origin", "purpose", "lawful_basis", "mapped_to"), "text")
+SUSPECT_UNITS = {"source": "text", "column": "text", "looks_like": "text", "share": "share", "values": "count"}
 SUSPECTS = ("source", "column", "looks_like", "share", "values", "advice")
 SAMPLE = 100_000  # rows looked at from the start, and about as many again spread over the rest
 _CARD_DIGITS = 19  # the longest card number, ISO/IEC 7812-1
@@ -227,13 +220,13 @@ def _advice(study: Study, name: str, share: float, plural: str) -> str:
 
 
 def _spread(table: ibis.Table) -> ibis.Table:
-    last = table[ROW_NUMBER].max().to_pyarrow().as_py() or 0
+    last = table.row_number.max().to_pyarrow().as_py() or 0
     step = max(1, last // SAMPLE)
-    return table.filter((_[ROW_NUMBER] <= SAMPLE) | (_[ROW_NUMBER] % step == 0))
+    return table.filter((_.row_number <= SAMPLE) | (_.row_number % step == 0))
 
 
 def _columns(table: ibis.Table) -> list[str]:
-    return [column for column in table.columns if column not in (ROW_NUMBER, MALFORMED)]
+    return [column for column in table.columns if column not in RESERVED]
 
 
 def _luhn(value: ibis.expr.types.StringColumn) -> ibis.ir.BooleanValue:

@@ -109,9 +109,8 @@ def cancellations(rows: Table, context: Context) -> Table:
     wanted = context.study.rules.cancellations
     shape = f"^({wanted.order_id})$"
     cancels = rows.order_id.re_search(shape)
-    names_order = "(" in wanted.order_id.replace("(?:", "").replace("\\(", "")
     group = {"customer": rows.customer_id}
-    if names_order:
+    if wanted.names_order:
         named = rows.order_id.re_extract(shape, 2)
         group = {"original_order": ibis.ifelse(cancels, named, rows.order_id)}
     if "product_id" in rows.columns:
@@ -127,7 +126,9 @@ def cancellations(rows: Table, context: Context) -> Table:
     sizes = {"size": _.quantity.abs(), "money": _.net_amount.abs()}
     whole = _matched(lines.mutate(**sizes), [*within, "size", "money"], ibis.ifelse(_.cancels, -1, 1), context)
     rest = whole.filter(~whole.pair.notnull()).select(lines.columns)
-    partly = _matched(rest, within, ibis.ifelse(_.cancels, -_.quantity.abs(), _.quantity.abs()).cast("float64"), context)
+    partly = _matched(
+        rest, within, ibis.ifelse(_.cancels, -_.quantity.abs(), _.quantity.abs()).cast("float64"), context
+    )
     partly = partly.filter(partly.cancels)
     part = partly.filter(partly.covered)
     alone = partly.filter(~partly.covered)

@@ -110,7 +110,9 @@ def severity(code: str, study: Study) -> Severity:
             cure = f"choose {' or '.join(allowed)}" if len(allowed) > 1 else "it leaves no choice; take it out"
             known = ", ".join(c for c, r in REASONS.items() if r.choice)
             cure = cure if chosen in REASONS else f"these rules leave a choice: {known}"
-            raise RapportError(f"studies/{study.name}/study.yaml: rules.treatment.{chosen}: {treatment!r} cannot be; {cure}")
+            raise RapportError(
+                f"studies/{study.name}/study.yaml: rules.treatment.{chosen}: {treatment!r} cannot be; {cure}"
+            )
     return study.rules.treatment.get(code, REASONS[code].severity)
 
 
@@ -172,7 +174,7 @@ def conditions(rows: Table, context: Context) -> dict[str, BooleanValue]:
     """Reason code -> the rows it applies to, for every rule that looks at one row and can apply to this table."""
     found = {}
     for code, (tables, function) in RULES.items():
-        if tables and context.table not in tables or severity(code, context.study) == "off":
+        if (tables and context.table not in tables) or severity(code, context.study) == "off":
             continue
         condition = function(rows, context)
         if condition is not None:

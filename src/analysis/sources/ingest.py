@@ -202,7 +202,6 @@ class _Part:
             writer.write_table(pa.Table.from_batches(waiting, writer.schema), GROUP_ROWS * 2)
             writer.add_key_value_metadata({_PROFILE: json.dumps({c: asdict(p) for c, p in profiles.items()})})
 
-
     def _tidy(self, column: str, array: pa.Array) -> tuple[pa.Array, ColumnProfile]:
         try:
             return tidy(array)
@@ -221,6 +220,7 @@ def _writer(path: Path, columns: tuple[str, ...]) -> pq.ParquetWriter:
         schema,
         compression="zstd",
         compression_level=1,
+        write_statistics=False,  # nobody filters raw text, and they cost as much as the rest
         use_dictionary=[name for name in schema.names if name not in numbers],
         column_encoding=numbers,
     )

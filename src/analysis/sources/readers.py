@@ -48,7 +48,9 @@ def check_columns(label: str, columns: tuple[str, ...], reserved: tuple[str, ...
             raise SourceError(f"{label}: column {i} has no name in the header; name it, or give names: in the study")
         if lower.count(column.lower()) > 1:
             if looks_like_data(column):
-                raise SourceError(f"{label}: its first line looks like data, not like names of columns; give names: in the study")
+                raise SourceError(
+                    f"{label}: its first line looks like data, not like names of columns; give names: in the study"
+                )
             raise SourceError(f"{label}: two columns are called {column!r}; rename one")
         if column.lower() in reserved:
             raise SourceError(f"{label}: a column may not be called {column!r}; rename it")
