@@ -185,8 +185,8 @@ class Spark(Engine):
             session = builder.getOrCreate()
         except Exception as error:  # no Java, no cluster: whatever the launcher raises
             raise RapportError(
-                f"engine: no Spark session at {self.settings.master} ({redaction.outline(str(error))}); it needs Java 17 and a master "
-                "that can be reached"
+                f"engine: no Spark session at {self.settings.master} ({redaction.outline(str(error))}); it needs Java 17 and a "
+                "master that can be reached"
             ) from None
         session.sparkContext.setLogLevel("ERROR")
         return ibis.pyspark.connect(session)
@@ -197,7 +197,11 @@ class Spark(Engine):
         return self.backend.table(name)
 
     def keep(self, expression: Table) -> Table:
-        return self.read([self._written(expression)])
+        if self.large:
+            return self.read([self._written(expression)])
+        name = f"rapport_{uuid.uuid4().hex}"
+        self.backend.raw_sql(self.backend.compile(expression)).localCheckpoint().createOrReplaceTempView(name)
+        return self.backend.table(name)
 
     def land(self, expression: Table) -> Table:
         return self.local.read_parquet(f"{self._written(expression)}/*.parquet")
@@ -300,10 +304,13 @@ class Postgres(Engine):
         read = pacsv.ReadOptions(column_names=schema.names, block_size=1 << 24)
         parse = pacsv.ParseOptions(newlines_in_values=True)
         text = path.with_suffix(".csv")
-        with text.open("wb") as file, self.backend.con.cursor() as cursor:
-            with cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)") as copy:
-                for part in copy:
-                    file.write(part)
+        with (
+            text.open("wb") as file,
+            self.backend.con.cursor() as cursor,
+            cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT csv)") as copy,
+        ):
+            for part in copy:
+                file.write(part)
         target = pa.schema([pa.field(f.name, f.type) for f in schema])
         with pq.ParquetWriter(path, target) as writer:
             if text.stat().st_size:

@@ -302,7 +302,9 @@ def check(name: str) -> int:
             print(f"look again: more than half of the rows of {row.source} would be set aside from {row.table}")
     facts = cleaning.register_facts(cleaning.register(study, cleaned.raw))
     if facts["undeclared"]:
-        print(f"{facts['undeclared']} of {facts['columns']} columns are not declared under privacy, for example {facts['named']}")
+        print(
+            f"{facts['undeclared']} of {facts['columns']} columns are not declared under privacy, for example {facts['named']}"
+        )
     for line in cleaning.suspects(study, cleaned.raw).advice:
         print(f"look again: {line}")
     for spec in [spec for spec in STEPS.values() if concerns(spec, study)]:

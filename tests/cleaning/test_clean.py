@@ -305,13 +305,13 @@ def test_campaigns_without_an_end_keep_their_contract(project):
     content = campaign_study()
     del content["tables"]["campaigns"]["columns"]["ends_on"]
     project.study(**content)
-    for name, text in {
+    for name, rows in {
         "campaigns": "id,start\n1,2024-02-01\n",
         "mailings": "id,customer\n1,c1\n",
         "coupons": "coupon,id,kind\nx,1,tea\n",
         "redeemed": "id,customer\n1,c1\n",
     }.items():
-        project.raw("shop", f"{name}.csv", text)
+        project.raw("shop", f"{name}.csv", rows)
     for name, table in project.clean().tables.items():
         CONTRACTS[name].validate(CONTRACTS[name].conform(table))
 

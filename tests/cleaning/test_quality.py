@@ -114,7 +114,7 @@ def test_a_study_without_faults_has_nothing_to_list(project):
         ledger=[("survey_responses", "answers", 1, 1, 0, 0, 1, None, None, None)],
         columns=[("survey_responses", "q1", "answers", "Q1", 1, 0, 0, 0)],
     )
-    project.study(clock=None, tables={}, sources={})
+    project.study(clock=None, tables={"products": {"source": "orders", "columns": {"product_id": "sku"}}})
     measured = cleaning.measures(flawless, {}, studies.load("shop"))
     assert (measured.value == 1).all()
     assert cleaning.imperfect_columns(measured, flawless.columns, WORDS).empty

@@ -1,4 +1,4 @@
-"""Cleaning the UCI Online Retail II file, where it is there: what is known of it from outside comes out of the study folder alone."""
+"""Cleaning the UCI Online Retail II file, where it is there: its known counts come out of the study folder alone."""
 
 import shutil
 from decimal import Decimal
@@ -23,7 +23,11 @@ def cleaned(tmp_path_factory):
         patch.setenv("RAPPORT_DATA", str(root / "data"))
         shutil.copytree(paths.ROOT / "studies" / "online_retail", root / "studies" / "online_retail")
         # The same rows as the sheet, as Parquet.
-        variant = {"like": "online_retail", "title": "Parquet", "sources": {"invoices": {"file": FILE.name, "sheet": None}}}
+        variant = {
+            "like": "online_retail",
+            "title": "Parquet",
+            "sources": {"invoices": {"file": FILE.name, "sheet": None}},
+        }
         (root / "studies" / "parquet").mkdir()
         (root / "studies" / "parquet" / "study.yaml").write_text(yaml.safe_dump(variant))
         (root / "data" / "raw" / "parquet").mkdir(parents=True)
@@ -45,7 +49,9 @@ def test_all_cancellations_are_met(cleaned):
     lines = cleaned.tables["order_lines"]
     kept = lines.order_id.startswith("C").sum().to_pyarrow().as_py()
     raw = cleaned.quarantine.filter(cleaned.quarantine.raw_values.re_search('"Invoice":"C'))
-    aside = raw.filter(raw.reasons.re_search("(^| )(cancellation|duplicate_row|missing_customer|non_product|test_order)"))
+    aside = raw.filter(
+        raw.reasons.re_search("(^| )(cancellation|duplicate_row|missing_customer|non_product|test_order)")
+    )
     assert kept + aside.count().to_pyarrow().as_py() == 10_206
     counts = cleaned.reasons[cleaned.reasons.table == "order_lines"].set_index("reason").rows
     assert kept == counts["cancelled_whole"] + counts["cancelled_partly"]

@@ -111,7 +111,7 @@ def test_precision_counts_what_had_to_be_set_aside(scored, words):
     assert every["precision"] == 0.5
     unreadable = table.loc["A needed value is unreadable"]
     assert unreadable[["rows", "right", "repairable"]].tolist() == [2, 1, 1]
-    assert table.loc["Before the observed period", "clean"] == 1
+    assert table.loc["After the observed period", "clean"] == 1
 
 
 def test_sales_are_explained_to_the_cent(scored, words):

@@ -601,7 +601,9 @@ class _Cleaner:
             sums["money"] = rows[_AMOUNT[table]].sum()
         if table == "order_lines":
             sums |= {"first_day": rows.order_date.min(), "last_day": rows.order_date.max()}
-        sums |= {f"{c}__there": rows[c].count() for c in columns} | {f"{c}__bad": rows[f"{c}__bad"].sum() for c in columns}
+        sums |= {f"{c}__there": rows[c].count() for c in columns} | {
+            f"{c}__bad": rows[f"{c}__bad"].sum() for c in columns
+        }
         counted = rows.mutate(month__=month).group_by("mask", "month__").aggregate(**sums).to_pyarrow().to_pandas()
         counted["month"] = pd.to_datetime(counted.pop("month__"))
         return counted.sort_values(["mask", "month"], ignore_index=True)
@@ -625,8 +627,8 @@ class _Cleaner:
         ambiguous, other = (int(having(code).rows.sum()) for code in ("ambiguous_date", "date_form"))
         if dates and ambiguous > n / 5 and counted[f"{dates[0]}__there"].sum() - other < n / 2:
             raise RapportError(
-                f"{at}: tables.{table}.columns.{dates[0]}: {ambiguous:,} of {n:,} dates of {mapping.source} can be read day first or "
-                "month first; add day_first: true (or false) to the mapping, or format:"
+                f"{at}: tables.{table}.columns.{dates[0]}: {ambiguous:,} of {n:,} dates of {mapping.source} can be read day first "
+                "or month first; add day_first: true (or false) to the mapping, or format:"
             )
         for column in required:
             if n and not counted[f"{column}__there"].sum():

@@ -79,7 +79,9 @@ def _fates_of(
         (rows.aside_row.notnull(), SET_ASIDE), (~kept, GONE), (ibis.cases(*same, else_=True), KEPT), else_=CHANGED
     )
     # An added row that is to be put right tells of a person who is there already: it has to go into theirs.
-    repaired = ibis.ifelse(added & rows.of.notnull() & (rows.column == _key_column(mapping, table)), ~kept, fate == KEPT)
+    repaired = ibis.ifelse(
+        added & rows.of.notnull() & (rows.column == _key_column(mapping, table)), ~kept, fate == KEPT
+    )
     wanted = ibis.cases(
         (rows.expected == "set_aside", fate == SET_ASIDE), (rows.expected == "repair", repaired), else_=kept
     )
