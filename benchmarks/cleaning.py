@@ -603,18 +603,21 @@ def differences(a: Path, b: Path) -> dict[str, str]:
     import duckdb
 
     found = {}
-    duckdb.execute("SET TimeZone = 'UTC'")
+    # A connection of its own: the one that all of a process share stays busy until a result is fetched to its end.
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
     for table in TABLES:
         one, other = f"'{a / table}.parquet'", f"'{b / table}.parquet'"
-        columns = [[row[:2] for row in duckdb.execute(f"DESCRIBE FROM {each}").fetchall()] for each in (one, other)]
+        columns = [[row[:2] for row in connection.execute(f"DESCRIBE FROM {each}").fetchall()] for each in (one, other)]
         if columns[0] != columns[1]:
             found[table] = "columns"
             continue
         # Tables of different lengths are filled up with nulls.
         pairs = f"FROM {one} a POSITIONAL JOIN {other} b WHERE a IS DISTINCT FROM b"
-        rows = duckdb.execute(f"SELECT count(*) {pairs}").fetchone()[0]
+        rows = connection.execute(f"SELECT count(*) {pairs}").fetchone()[0]
         if rows:
             found[table] = f"{rows:,} rows"
+    connection.close()
     return found
 
 

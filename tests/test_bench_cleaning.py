@@ -60,7 +60,7 @@ def test_a_difference_shows(bench, results, tmp_path):
     for table in bench.TABLES:
         change = "REPLACE (net_amount + 1 AS net_amount)" if table == "order_lines" else ""
         order = "ORDER BY row_number DESC" if table == "quarantine" else ""
-        duckdb.execute(
+        duckdb.connect().execute(
             f"COPY (SELECT * {change} FROM '{home}/sql/{table}.parquet' {order}) TO '{tmp_path}/{table}.parquet'"
         )
     found = bench.differences(home / "ours", tmp_path)
