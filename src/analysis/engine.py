@@ -32,6 +32,8 @@ from analysis import paths, redaction
 from analysis.errors import RapportError
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from analysis.study import EngineSettings
 
 INSTANT = dt.Timestamp(timezone="UTC", scale=6)
@@ -192,15 +194,16 @@ class Spark(Engine):
         return ibis.pyspark.connect(session)
 
     def read(self, files: Sequence[Path]) -> Table:
-        name = f"rapport_{uuid.uuid4().hex}"
-        self.backend._session.read.parquet(*[str(file) for file in files]).createOrReplaceTempView(name)
-        return self.backend.table(name)
+        return self._view(self.backend._session.read.parquet(*[str(file) for file in files]))
 
     def keep(self, expression: Table) -> Table:
         if self.large:
             return self.read([self._written(expression)])
+        return self._view(self.backend.raw_sql(self.backend.compile(expression)).localCheckpoint())
+
+    def _view(self, frame: DataFrame) -> Table:
         name = f"rapport_{uuid.uuid4().hex}"
-        self.backend.raw_sql(self.backend.compile(expression)).localCheckpoint().createOrReplaceTempView(name)
+        frame.createOrReplaceTempView(name)
         return self.backend.table(name)
 
     def land(self, expression: Table) -> Table:

@@ -386,6 +386,25 @@ def test_money_may_be_a_constant_and_a_cost_may_be_looked_up(project):
     assert float(cleaned.ledger.amount_in[0]) == 29.97
 
 
+def test_what_is_looked_up_is_read_as_its_own_source_writes_it(project):
+    project.raw("shop", "prices.csv", "sku;cost;fee\np1;1.234;1\n")
+    project.raw("shop", "fees.csv", 'sku,price\np1,"$ 2,50"\n')
+    look_up = {"key": "sku"}
+    columns = {
+        "cost": {"column": "sku", "lookup": look_up | {"source": "prices", "value": "cost"}},
+        "discount": {"column": "sku", "lookup": look_up | {"source": "fees", "value": "price"}},
+    }
+    sources = {
+        "orders": {"file": "orders.csv"},
+        "prices": {"file": "prices.csv", "delimiter": ";", "decimal": ",", "thousands": "."},
+        "fees": {"file": "fees.csv"},
+    }
+    kept, _ = written(
+        project, ["c1,2024-05-01,p1,9"], columns, "customer,day,sku,amount", sources=sources, currency="USD"
+    )
+    assert (kept.cost.astype(float)[0], kept.discount.astype(float)[0]) == (1234, 2.5)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
@@ -26,10 +26,10 @@ from analysis.cleaning import identity, parse, repeats, rules
 from analysis.cleaning.books import ZERO, Books, codes_of
 from analysis.cleaning.parse import Field, Reader
 from analysis.cleaning.repeats import among, without
-from analysis.cleaning.rules import BITS, REASONS, Context, any_of
+from analysis.cleaning.rules import BITS, REASONS, Context, Severity, any_of
 from analysis.engine import Engine, clear_scratch, open_engine
 from analysis.errors import RapportError
-from analysis.sources import RawTable
+from analysis.sources import ColumnProfile, RawTable
 from analysis.sources.rows import looks_like_data
 from analysis.study import NEEDED, Mapping, Study
 from analysis.tables import CONTRACTS, MONEY
@@ -124,11 +124,10 @@ def clean(study: Study, connection: ibis.BaseBackend) -> Cleaned:
     """
     sources.prepare(study)
     clear_scratch(study.name)
-    for code in REASONS:
-        rules.severity(code, study)
+    severities = rules.severities(study)
     engine = open_engine(study.engine, connection, study.name)
     try:
-        cleaner = _Cleaner(study, engine)
+        cleaner = _Cleaner(study, engine, severities)
         for table in ORDER:
             if table in study.tables:
                 cleaner.clean(table)
@@ -151,7 +150,7 @@ def examples(cleaned: Cleaned) -> list[tuple[str, int, str]]:
 
 
 class _Cleaner:
-    def __init__(self, study: Study, engine: Engine) -> None:
+    def __init__(self, study: Study, engine: Engine, severities: dict[str, Severity]) -> None:
         self.study, self.engine = study, engine
         self.notes: list[str] = []
         self._raw: dict[str, Table] = {}
@@ -161,7 +160,7 @@ class _Cleaner:
         engine.large = max((raw.rows for raw in self.raw.values()), default=0) > LARGE
         self.tables: dict[str, Table] = {}
         self.aside: list[tuple[str, Table]] = []
-        self.books = Books({code: rules.severity(code, study) for code in REASONS})
+        self.books = Books(severities)
         self.columns: list[dict] = []
         self.periods: list[pd.DataFrame] = []
         self.limits = pd.DataFrame(columns=["column", "low", "high"])
@@ -312,7 +311,7 @@ class _Cleaner:
 
     def clean(self, table: str) -> None:
         mapping = self.study.tables[table]
-        context = Context(self.study, self.engine, table, mapping, self.tables)
+        context = Context(self.study, self.engine, table, mapping, self.tables, self.books.severities)
         raw = self.read(mapping.source)
         rows, forms = self._marked(table, raw, context)
         counted = self._counted(table, rows)
@@ -371,13 +370,13 @@ class _Cleaner:
                 for n, column in enumerate(m.sum or m.product):
                     yield f"{name}__part{n}", Field(MONEY, m), m, column
             else:
-                yield name, Field(self._dtype(table, name), m, form), m, None
+                writes = self.study.sources[m.lookup.source] if m.lookup else None
+                yield name, Field(self._dtype(table, name), m, form, writes), m, None
 
     def _typed(self, table: str, raw: Table) -> Table:
         """Texts in their usual form as values; where there is none, the text beside it."""
         mapping = self.study.tables[table]
         source, reader = mapping.source, self._reader(mapping.source)
-        looked_up = {}
         for name, m in mapping.columns.items():
             if m.lookup:
                 other = self.read(m.lookup.source)
@@ -385,22 +384,16 @@ class _Cleaner:
                     **{f"{name}__found": self._column_text(other, m.lookup.source, m.lookup.value).min()}
                 )
                 raw = raw.mutate(**{f"{name}__wanted": self._stripped(raw, source, m)})
-                raw = raw.left_join(pairs, raw[f"{name}__wanted"] == pairs.lookup_key)
-                looked_up[name] = raw[f"{name}__found"]
-                reader_of = self._reader(m.lookup.source)
-                raw = raw.drop("lookup_key")
+                raw = raw.left_join(pairs, raw[f"{name}__wanted"] == pairs.lookup_key).drop("lookup_key")
         columns: dict[str, Value] = {"row_id": raw.row_id, "file": raw.file, "malformed_row": raw.malformed.notnull()}
         for name, field_, m, part in self._fields(table):
-            text = looked_up.get(name)
-            if text is not None:
+            if m.lookup:
                 text = raw[f"{name}__found"]
-                value = reader_of.plain(text, field_)
             else:
                 text = self._column_text(raw, source, part) if part else self._stripped(raw, source, m)
                 if self.study.survey and name in self.study.survey.items and self.study.survey.missing_codes:
                     text = ibis.ifelse(text.isin(self.study.survey.missing_codes), None, text)
-                value = reader.plain(text, field_)
-            columns[name] = value
+            columns[name] = value = reader.plain(text, field_)
             if not field_.dtype.is_string() or field_.id_form:
                 columns[f"{name}__text"] = ibis.ifelse(value.isnull(), text, None)
         if table == "order_lines":
@@ -411,13 +404,8 @@ class _Cleaner:
             columns["row_print"] = self.engine.fingerprint([raw[c] for c in self.raw[source].columns])
         return raw.select(**columns)
 
-    def _local_date(self, moment: Column, mapping: Mapping, raw: Table | None = None) -> Column:
-        if (
-            raw is not None
-            and mapping.format is None
-            and mapping.timezone in (None, self.study.timezone)
-            and mapping.column
-        ):
+    def _local_date(self, moment: Column, mapping: Mapping, raw: Table) -> Column:
+        if mapping.format is None and mapping.timezone in (None, self.study.timezone) and mapping.column:
             # The wall clock is the shop's own already.
             return self.engine.wall_clock(self._stripped(raw, self.study.tables["order_lines"].source, mapping)).date()
         return self.engine.local_time(self.study.timezone, moment).date()
@@ -506,12 +494,7 @@ class _Cleaner:
     def _with_references(self, rows: Table, context: Context) -> Table:
         """Second ids of persons replaced, and ``<column>__known``: whether another table has it."""
         if self.aliases is not None and "customer_id" in context.mapped:
-            links = self.aliases.rename(alias_id="customer_id")
-            rows = rows.left_join(links, rows.customer_id == links.alias_id).drop("alias_id")
-            merged = rows.person_id.notnull()
-            rows = rows.mutate(
-                customer_id__merged=merged, customer_id__first=ibis.coalesce(rows.person_id, rows.customer_id)
-            ).drop("person_id")
+            rows = self._with_first_ids(rows)
         checks = {"order_lines": {"product_id": "products"}}
         checks["contacts"] = {"customer_id": "customers", "campaign_id": "campaigns"}
         for column, other in checks.get(context.table, {}).items():
@@ -521,6 +504,13 @@ class _Cleaner:
                 rows = rows.left_join(there, rows[wanted] == there.known_id)
                 rows = rows.mutate(**{f"{column}__known": rows.known_id.notnull()}).drop("known_id")
         return rows
+
+    def _with_first_ids(self, rows: Table) -> Table:
+        """``customer_id__first``, the first id of the person, and ``customer_id__merged``: whether it is another."""
+        links = self.aliases.rename(alias_id="customer_id")
+        rows = rows.left_join(links, rows.customer_id == links.alias_id).drop("alias_id")
+        first = ibis.coalesce(rows.person_id, rows.customer_id)
+        return rows.mutate(customer_id__merged=rows.person_id.notnull(), customer_id__first=first).drop("person_id")
 
     def _repairs(self, rows: Table, found: dict[str, Value], context: Context) -> dict[str, Value]:
         """Values put right where a repair rule applies."""
@@ -745,9 +735,7 @@ class _Cleaner:
             customer_id=self._stripped(raw, mapping.source, mapping.customer_id),
         )
         if self.aliases is not None:
-            links = self.aliases.rename(alias_id="customer_id")
-            rows = rows.left_join(links, rows.customer_id == links.alias_id)
-            rows = rows.select("row_id", "campaign_id", customer_id=ibis.coalesce(rows.person_id, rows.customer_id))
+            rows = self._with_first_ids(rows).select("row_id", "campaign_id", customer_id="customer_id__first")
         rows = self.engine.keep(rows)
         matched = among(rows, reached, ["campaign_id", "customer_id"])
         pairs = matched.select("campaign_id", "customer_id").distinct().mutate(hit=ibis.literal(True))
@@ -805,7 +793,7 @@ class _Cleaner:
         for row in counted.itertuples():
             entry = found.setdefault(row.mask, [0, ZERO])
             entry[0] += row.rows
-            entry[1] += (row.money if amount and row.money is not None else ZERO) if amount else ZERO
+            entry[1] += (amount and row.money) or ZERO
         if late is not None:
             together = rows.inner_join(late, "row_id")
             money = {"money": together[amount].sum()} if amount else {}
@@ -819,8 +807,7 @@ class _Cleaner:
 
     def _at_the_door(self, table: str, source: str) -> dict[str, int]:
         """Values that were made plain when they were read: reason -> how many."""
-        profiles = [self.raw[source].profile.get(c) for c in self._raw_columns(table)]
-        there = [p for p in profiles if p is not None]
+        there = self._profiles(source, self._raw_columns(table)).values()
         found = {"white_space": sum(p.padded for p in there), "other_characters": sum(p.normalised for p in there)}
         return {code: n for code, n in found.items() if n}
 
@@ -849,8 +836,7 @@ class _Cleaner:
             counts["set_aside"] += counts.pop("more").fillna(0).astype("int64")
         repaired = self._repaired(forms, list(mapping.columns))
         for name, m in mapping.columns.items():
-            profiles = [self.raw[source].profile.get(c) for c in m.raw_columns]
-            tidied = sum(p.padded + p.normalised for p in profiles if p is not None)
+            tidied = sum(p.padded + p.normalised for p in self._profiles(source, m.raw_columns).values())
             self.columns.append(
                 {
                     "table": table,
@@ -888,20 +874,19 @@ class _Cleaner:
             return ", ".join(context.mapping.columns[c].column or c for c in columns if counted[c][kind])
 
         others = [c for c in context.required if c != "customer_id"]
-        padded = [c for c in self._raw_columns(table) if self._profile(context, c, "padded")]
+        profiles = self._profiles(context.mapping.source, self._raw_columns(table))
         return {
             "missing_value": named("blank", others),
             "unreadable_value": named("bad", others),
             "unreadable_optional": named("bad", context.optional),
-            "white_space": ", ".join(padded),
-            "other_characters": ", ".join(
-                c for c in self._raw_columns(table) if self._profile(context, c, "normalised")
-            ),
+            "white_space": ", ".join(c for c, profile in profiles.items() if profile.padded),
+            "other_characters": ", ".join(c for c, profile in profiles.items() if profile.normalised),
         }
 
-    def _profile(self, context: Context, column: str, count: str) -> int:
-        profile = self.raw[context.mapping.source].profile.get(column)
-        return 0 if profile is None else getattr(profile, count)
+    def _profiles(self, source: str, columns: Iterable[str]) -> dict[str, ColumnProfile]:
+        """What the door counted; nothing of a source that was used in place."""
+        known = self.raw[source].profile
+        return {column: known[column] for column in columns if column in known}
 
     def _amounts(self, table: str, raw: Table, aside: Table, column: str, odd: bool) -> dict[str, Decimal]:
         """The money of all raw rows and of those set aside, read once more and by itself.
@@ -969,8 +954,9 @@ class _Cleaner:
         for source in dict.fromkeys(name for name, _t in self.aside):
             marks = reduce(lambda a, b: a.union(b), [t for name, t in self.aside if name == source])
             marks = self.engine.land(self.engine.keep(marks))
-            raw = self._local(source)
-            if not self.raw[source].paths:
+            if self.raw[source].paths:
+                raw = self._local(source)
+            else:
                 raw = self.engine.land(among(self._raw[source], self.engine.keep(_ids(self.aside, source)), "row_id"))
             rows = raw.inner_join(self._with_reasons(marks), "row_id")
             values = ibis.struct({c: rows[c] for c in self.raw[source].columns}).cast("json").cast("string")

@@ -65,12 +65,14 @@ class Field:
 
     Attributes
     ----------
-    dtype : of the value. mapping : the study's; for an id of a customer ``id_form`` too.
+    dtype : of the value. mapping : the study's; for an id of a customer ``id_form`` too. source : of a value that is looked
+    up, the source that it is found in, which may write numbers in its own way.
     """
 
     dtype: dt.DataType
     mapping: Mapping
     id_form: IdForm | None = None
+    source: Source | None = None
 
     @property
     def kind(self) -> str:
@@ -106,7 +108,7 @@ class Reader:
         if field.kind == "id":
             return ibis.ifelse(column.re_search(f"^({field.id_form.pattern})$"), column, None)
         if field.kind == "number":
-            return _as(self.engine.decimal(self._declared(column), MONEY.precision, MONEY.scale), dtype)
+            return _as(self.engine.decimal(self._declared(column, field), MONEY.precision, MONEY.scale), dtype)
         if dtype.is_boolean():
             word = column.lower()
             return ibis.cases((word.isin(_TRUE), True), (word.isin(_FALSE), False), else_=None)
@@ -146,11 +148,12 @@ class Reader:
 
     # -- numbers -------------------------------------------------------------------------------------------------------
 
-    def _declared(self, column: StringColumn) -> StringColumn:
+    def _declared(self, column: StringColumn, field: Field) -> StringColumn:
         """A number as the study says that the source writes it, rewritten with a decimal point."""
-        if self.source.thousands:
-            column = column.replace(self.source.thousands, "")
-        if self.source.decimal == ",":
+        source = field.source or self.source
+        if source.thousands:
+            column = column.replace(source.thousands, "")
+        if source.decimal == ",":
             # A point is then no part of a declared number.
             column = ibis.ifelse(column.contains("."), None, column.replace(",", "."))
         return column
@@ -174,7 +177,7 @@ class Reader:
 
     def _point_numbers(self, rows: Table, name: str, field: Field) -> dict[str, Value]:
         """Rewritten with a decimal point where there is one reading: ``1,234`` has two."""
-        own, other = (".", ",") if self.source.decimal == "." else (",", ".")
+        own, other = (".", ",") if (field.source or self.source).decimal == "." else (",", ".")
         o, c = f"[{own}]", f"[{other}]"
         shapes = (
             (rf"[0-9]+({o}[0-9]*)?", "", 0),
@@ -196,7 +199,7 @@ class Reader:
 
     def _wide_numbers(self, rows: Table, name: str, field: Field) -> dict[str, Value]:
         """The number with all its places, longer fractions and exponents included; and the form that it was written in."""
-        declared = self.engine.decimal(self._declared(rows[f"{name}__text"]), *_WIDE)
+        declared = self.engine.decimal(self._declared(rows[f"{name}__text"], field), *_WIDE)
         marks = (
             (rows[f"{name}__signed"] != rows[f"{name}__text"], NEGATIVE_FORM),
             (rows[f"{name}__bare"] != rows[f"{name}__signed"], CURRENCY_SIGN),

@@ -14,7 +14,7 @@ import pandas as pd
 from ibis import _
 from ibis.expr.types import Table
 
-from analysis.cleaning.rules import Context, severity
+from analysis.cleaning.rules import Context
 
 CODES = (
     "duplicate_row",
@@ -45,7 +45,7 @@ def _marked(rows: Table, code: str) -> Table:
     return rows.select("row_id", code=ibis.literal(code))
 
 
-def _later_of_equal(rows: Table, by: list[str], context: Context) -> Table:
+def _later_of_equal(rows: Table, by: list[str]) -> Table:
     """The rows that equal an earlier one in ``by``; by file and row number of that file, whichever file was read first."""
     nth = ibis.row_number().over(group_by=[rows[c] for c in by], order_by=[rows.file, rows.row_id])
     return rows.mutate(nth=nth).filter(_.nth > 0)
@@ -67,7 +67,7 @@ def duplicate_rows(rows: Table, raw: Table, columns: list[str], context: Context
     """
     suspects = context.engine.keep(_suspects(rows.select("row_id", "row_print"), "row_print").select("row_id"))
     texts = among(raw.select("row_id", "file", *columns), suspects, "row_id")
-    return _marked(_later_of_equal(texts, columns, context), "duplicate_row")
+    return _marked(_later_of_equal(texts, columns), "duplicate_row")
 
 
 def duplicate_keys(rows: Table, key: list[str], context: Context) -> Table:
@@ -78,7 +78,7 @@ def duplicate_keys(rows: Table, key: list[str], context: Context) -> Table:
     rows : sound rows with ``row_id``, ``file``, the key and ``key_print``, its fingerprint.
     """
     suspects = _suspects(rows.select("row_id", "file", "key_print", *key), "key_print")
-    return _marked(_later_of_equal(suspects, key, context), "duplicate_key")
+    return _marked(_later_of_equal(suspects, key), "duplicate_key")
 
 
 def duplicate_lines(rows: Table, seconds: int, context: Context) -> Table:
@@ -136,9 +136,9 @@ def cancellations(rows: Table, context: Context) -> Table:
     found = []
     if wanted.with_original == "set_aside":
         found.append(_marked(paired, "cancelled"))
-    elif severity("cancelled_whole", context.study) != "off":
+    elif context.severities["cancelled_whole"] != "off":
         found.append(_marked(paired.filter(paired.cancels), "cancelled_whole"))
-    if severity("cancelled_partly", context.study) != "off":
+    if context.severities["cancelled_partly"] != "off":
         found.append(_marked(part, "cancelled_partly"))
     if wanted.without_original == "set_aside":
         found.append(_marked(alone, "cancellation_without_original"))

@@ -96,8 +96,8 @@ REASONS = {
 BITS = {code: 1 << n for n, code in enumerate(REASONS)}
 
 
-def severity(code: str, study: Study) -> Severity:
-    """What is done with a row to which ``code`` applies: the rule's own severity, or the study's choice.
+def severities(study: Study) -> dict[str, Severity]:
+    """What is done with a row to which a reason applies: the rule's own severity, or the study's choice.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def severity(code: str, study: Study) -> Severity:
             raise RapportError(
                 f"studies/{study.name}/study.yaml: rules.treatment.{chosen}: {treatment!r} cannot be; {cure}"
             )
-    return study.rules.treatment.get(code, REASONS[code].severity)
+    return {code: study.rules.treatment.get(code, reason.severity) for code, reason in REASONS.items()}
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class Context:
 
     Attributes
     ----------
-    table : canonical name of the rows' table. mapping : how it is made. tables : those already clean. columns : typed columns
-    that are there.
+    table : canonical name of the rows' table. mapping : how it is made. tables : those already clean. severities : what is
+    done with a row, by reason.
     """
 
     study: Study
@@ -131,6 +131,7 @@ class Context:
     table: str
     mapping: TableMapping
     tables: dict[str, Table]
+    severities: dict[str, Severity]
 
     @property
     def mapped(self) -> set[str]:
@@ -174,7 +175,7 @@ def conditions(rows: Table, context: Context) -> dict[str, BooleanValue]:
     """Reason code -> the rows it applies to, for every rule that looks at one row and can apply to this table."""
     found = {}
     for code, (tables, function) in RULES.items():
-        if (tables and context.table not in tables) or severity(code, context.study) == "off":
+        if (tables and context.table not in tables) or context.severities[code] == "off":
             continue
         condition = function(rows, context)
         if condition is not None:

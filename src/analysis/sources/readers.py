@@ -4,9 +4,7 @@ A batch is: row number, one text array a column, and ``malformed``: a JSON list 
 the header (its columns are then null), else null.
 """
 
-import os
 import re
-import string
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis import redaction
+from analysis.engine import address
+from analysis.errors import RapportError
 from analysis.sources import delimited
 from analysis.sources.errors import SourceError
 from analysis.sources.files import RawFile
@@ -186,13 +186,9 @@ def database(source: Source) -> Readable:
     """
     label = database_label(source)
     try:
-        url = string.Template(source.database).substitute(os.environ)
-    except KeyError as error:
-        raise SourceError(f"{label}: the environment variable {error.args[0]} is not set") from None
-    except ValueError:
-        raise SourceError(
-            f"{label}: a $ that stands for itself is written $$; ${{NAME}} is taken from the environment"
-        ) from None
+        url = address(source.database)
+    except RapportError as error:
+        raise SourceError(f"{label}: {error}") from None
     file = re.fullmatch(r"(?:sqlite|duckdb)://(.+?)(?:\?.*)?", url)
     if file and ":" not in file[1] and not Path(file[1]).is_file():  # connecting would make an empty one
         raise SourceError(f"{label}: there is no such file; correct database in the study")
