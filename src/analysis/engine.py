@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
     from analysis.study import EngineSettings
 
+# Engines merge nested selections by themselves, and faster than Ibis does.
+ibis.options.sql.fuse_selects = False
+
 INSTANT = dt.Timestamp(timezone="UTC", scale=6)
 MEMORY_VARIABLE = "RAPPORT_MEMORY"  # what DuckDB may hold in memory before it uses the disk, for example 6GB
 _SHORT_NUMBER = r"^[+-]?[0-9]{1,14}(\.[0-9]{0,4})?$"
