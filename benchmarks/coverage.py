@@ -129,6 +129,8 @@ def split(days: pd.DataFrame, cut: int, length: int) -> pd.DataFrame:
 
     repeats = between(0, cut, days[repeat])
     frame["monetary_value"] = repeats["sum"] / repeats["size"].clip(lower=1)
+    gaps = np.log(by["day"].diff()).groupby(seen["owner"]).sum()
+    frame["litt"] = gaps.reindex(frame.index, fill_value=0.0)
     frame[["recent_frequency", "recent_spend"]] = between(cut - length, cut)
     frame["recent_repeats"] = between(cut - length, cut, days[repeat])["size"]
     frame[["holdout_frequency", "holdout_spend"]] = between(cut, cut + length)

@@ -185,3 +185,59 @@ def test_the_edition_that_the_site_shows_is_kept_through_failed_runs(project):
         store.keep("shop", "x", 1)
     left = {p.name for p in store.folder("shop", "x").iterdir() if p.is_dir()}
     assert left == {"shown", "k3"}
+
+
+def published(key, observed_to, horizon=52, tables=True):
+    """An edition of 02 on the study ``shop`` as an earlier run left it."""
+    staging = store.stage("shop", "02_customer_valuation")
+    (staging / "tables").mkdir()
+    if tables:
+        pd.DataFrame(SUMMARY).to_parquet(staging / "tables" / "customer_summary.parquet", index=False)
+    manifest = {"parameters": {"horizon_weeks": horizon}, "observed_to": observed_to, "money": {"margin": 0.3}}
+    store.write_json(staging / store.MANIFEST, manifest)
+    store.publish("shop", "02_customer_valuation", staging, key)
+
+
+def test_the_first_run_has_no_last_edition(step):
+    assert step.last_edition() is None
+
+
+def test_the_last_edition_is_the_newest_whose_data_ended_before(step):
+    published("k1", "2024-06-30", horizon=26)
+    published("k2", "2024-11-30", horizon=13)
+    published("k3", "2024-12-31")  # of the study's own last day: an earlier run on the same data
+    published("k4", None)  # of a study without a clock
+    last = step.last_edition()
+    assert (last.observed_to.isoformat(), last.parameters["horizon_weeks"]) == ("2024-11-30", 13)
+    assert last.money == {"margin": 0.3}
+    assert last.read("customer_summary").customer_id.tolist() == ["a", "b"]
+    assert not last.has("customer_value")
+    with pytest.raises(StepError, match="the edition of data to 2024-11-30 holds no table 'customer_value'"):
+        last.read("customer_value")
+    assert step.last_edition(weeks=5).parameters["horizon_weeks"] == 26
+    assert step.last_edition(weeks=52) is None
+
+
+def test_editions_from_before_the_last_day_was_noted_are_passed_over(step):
+    edition_without = store.stage("shop", "02_customer_valuation")
+    store.write_json(edition_without / store.MANIFEST, {"parameters": {}})
+    store.publish("shop", "02_customer_valuation", edition_without, "old")
+    assert step.last_edition() is None
+
+
+def test_a_commit_notes_the_last_day_and_what_was_assumed(project):
+    project.study()
+    keys = []
+    for day in ("2024-11-30", "2024-12-31", "2024-12-31"):
+        project.study(clock={"observed_from": "2024-01-01", "observed_to": day})
+        step = analysis.open_step("02_customer_valuation", study="shop")
+        last = step.last_edition()
+        step.write("customer_summary", pd.DataFrame(SUMMARY))
+        answer(step)
+        step.commit()
+        keys.append(store.current("shop", "02_customer_valuation"))
+        assert (last is None) == (day == "2024-11-30")
+    # the same data once more sees the same last edition, and gives the same bytes
+    assert last.observed_to.isoformat() == "2024-11-30"
+    assert last.money == {"margin": 0.3, "discount_rate": 0.1, "contact_cost": None, "cost_to_serve": None}
+    assert keys[1] == keys[2] != keys[0]

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import string
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -176,6 +177,9 @@ class Spark(Engine):
             raise RapportError("engine: spark needs the package pyspark; install it, or choose duckdb")
         from pyspark.sql import SparkSession
 
+        if self.settings.master.startswith("local"):
+            # Functions of ours run beside this process, with its libraries.
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = SparkSession.builder.master(self.settings.master).appName("rapport")
         settings = {
             "spark.ui.enabled": "false",

@@ -1,8 +1,10 @@
 """What a notebook reads, writes and finds: one object, the same in JupyterLab, under Papermill and under nbval."""
 
 import base64
+import datetime
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from analysis.steps import STEPS, TRUTH, WRITER, StepError, StepSpec, available,
 
 STAGING_VARIABLE = "RAPPORT_STAGING"  # where the run that started this kernel wants the results
 INPUTS_VARIABLE = "RAPPORT_INPUTS"  # JSON: step -> key of the edition that it must read
+_ASSUMED = ("margin", "discount_rate", "contact_cost", "cost_to_serve")
 _KEYS = {"customer_id", "response_id", "prospect_id", "household_id"}
 
 
@@ -46,6 +49,44 @@ def open_step(name: str, study: str, **parameters: Any) -> "Step":
     if name not in STEPS:
         raise StepError(f"there is no step {name!r}; choose from {', '.join(STEPS)}")
     return Step(STEPS[name], studies.load(study), parameters_of(STEPS[name], {"study": study, **parameters}))
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What an earlier edition of a step wrote; :meth:`Step.last_edition` gives one.
+
+    Attributes
+    ----------
+    parameters : with which it ran.
+    observed_to : the last day that its data held.
+    money : the study's assumptions at the time, such as ``margin`` and ``discount_rate``; None where it made none.
+    """
+
+    parameters: dict[str, Any]
+    observed_to: datetime.date
+    money: dict[str, float | None]
+    _folder: Path
+    _connection: ibis.BaseBackend
+
+    def has(self, table: str) -> bool:
+        """Whether it wrote ``table``."""
+        return self._path(table).is_file()
+
+    def read(self, table: str) -> ibis.Table | pd.DataFrame:
+        """A canonical table as it wrote it: an Ibis table where it may be large, a frame otherwise.
+
+        Raises
+        ------
+        StepError
+            It did not write that table.
+        """
+        if not self.has(table):
+            raise StepError(f"the edition of data to {self.observed_to} holds no table {table!r}")
+        lazy = self._connection.read_parquet(self._path(table))
+        return lazy if tables.CONTRACTS[table].lazy else lazy.to_pandas()
+
+    def _path(self, table: str) -> Path:
+        return self._folder / "tables" / f"{table}.parquet"
 
 
 class Step:
@@ -233,6 +274,35 @@ class Step:
         kinds = dict.fromkeys(text, str)
         return pd.read_csv(path, encoding="utf-8-sig", dtype=kinds, keep_default_na=False, na_values=[""])
 
+    def last_edition(self, weeks: float = 0) -> Edition | None:
+        """The newest kept edition of this step whose data ended before the study's do.
+
+        One of the same last day does not count, so that running again on the same data, for a change of code or of a parameter,
+        looks back as far as before.
+
+        Parameters
+        ----------
+        weeks : its data ended at least so long before.
+
+        Returns
+        -------
+        None where there is no such edition: on the first run, and where the study has no clock.
+        """
+        clock = self.study.clock
+        if clock is None:
+            return None
+        until = clock.observed_to - max(datetime.timedelta(weeks=weeks), datetime.timedelta(days=1))
+        found = []
+        for folder in store.kept(self.study.name, self.spec.name):
+            manifest = store.read_json(folder / store.MANIFEST)
+            ended = manifest.get("observed_to")
+            if ended and datetime.date.fromisoformat(ended) <= until:
+                found.append((datetime.date.fromisoformat(ended), folder, manifest))
+        if not found:
+            return None
+        ended, folder, manifest = max(found, key=lambda edition: edition[0])
+        return Edition(manifest["parameters"], ended, manifest["money"], folder, self.connection)
+
     def parameters(self, step: str) -> dict[str, Any]:
         """The parameters with which an earlier step ran.
 
@@ -294,6 +364,7 @@ class Step:
         reason: str | None = None,
         figure: str | None = None,
         answer: bool = False,
+        head: bool = False,
         **facts: Any,
     ) -> None:
         """State a result: the only way to. It is shown here, on the page, in the index and wherever findings are read.
@@ -305,6 +376,7 @@ class Step:
         reason : why there is no interval, where there is none.
         figure : the id of a figure shown with :meth:`figure` that tells the same.
         answer : whether this is the notebook's answer, which heads the published page.
+        head : whether the head of the page says this too, below the answer.
         facts : what else the sentence needs.
 
         Raises
@@ -334,6 +406,7 @@ class Step:
             "sentence": sentence,
             "figure": figure,
             "answer": answer,
+            "head": head,
         }
         self._findings.append(finding)
         self._show(*bundles.finding_bundle(finding_id, sentence, bundles.finding_note(finding, self.format)))
@@ -432,9 +505,12 @@ class Step:
             raise StepError(f"{self.spec.name}: already committed; open the step again to change it")
         findings = [f | {"alt": self._figures.get(f["figure"])} for f in self._findings]
         store.write_json(self._folder / "findings.json", findings)
+        clock, money = self.study.clock, self.study.money
         manifest = {
             "step": self.spec.name,
             "study": self.study.name,
+            "observed_to": clock.observed_to.isoformat() if clock else None,
+            "money": {name: given.value if (given := getattr(money, name)) else None for name in _ASSUMED},
             "parameters": self.params.model_dump(mode="json"),
             "tables": self._written,
             "people_tables": self._tables,

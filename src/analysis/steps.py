@@ -66,7 +66,7 @@ STEPS = {
             "02_customer_valuation",
             "analysis.valuation",
             needs=("order_lines",),
-            uses=("customers", "products", "marketing_costs"),
+            uses=("customers", "products", "marketing_costs", "campaigns", "contacts"),
             writes=("customer_summary", "customer_value"),
         ),
         StepSpec(

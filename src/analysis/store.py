@@ -38,6 +38,13 @@ def is_whole(study: str, step: str, key: str) -> bool:
     return bool(key) and (edition(study, step, key) / MANIFEST).is_file()
 
 
+def kept(study: str, step: str) -> list[Path]:
+    """The folders of every kept edition of a step: the current one, then the others, newest first."""
+    there = [p for p in folder(study, step).glob("[!.]*") if p.is_dir() and (p / MANIFEST).is_file()]
+    now = current(study, step)
+    return sorted(there, key=lambda p: (p.name == now, p.stat().st_mtime, p.name), reverse=True)
+
+
 def stage(study: str, step: str) -> Path:
     """A new empty folder beside the editions, in which one is prepared."""
     path = folder(study, step) / f".staging-{uuid.uuid4().hex[:12]}"
@@ -82,11 +89,10 @@ def keep(study: str, step: str, editions: int) -> None:
 
     After a run that failed, the site still shows the editions of the last good one.
     """
-    there = [p for p in folder(study, step).glob("*") if p.is_dir() and (p / MANIFEST).is_file()]
     record = paths.processed(study) / RECORD
     shown = read_json(record)["editions"].get(step) if record.is_file() else None
     now = current(study, step)
-    old = sorted((p for p in there if p.name not in (now, shown)), key=lambda p: p.stat().st_mtime, reverse=True)
+    old = [p for p in kept(study, step) if p.name not in (now, shown)]
     for path in old[editions - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
 

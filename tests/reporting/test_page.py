@@ -201,3 +201,11 @@ def test_a_minus_is_not_left_behind_at_the_end_of_a_line():
 
 def test_text_cannot_turn_the_rest_of_a_line_around():
     assert "\u202e" not in str(body_of(nb.new_markdown_cell("left \u202eright"), study_title="A \u202eshop"))
+
+
+def test_what_the_head_says_too_stands_below_the_answer():
+    besides = demo.COUNTED | {"head": True}
+    made = body_of(nb.new_markdown_cell("# T"), findings=[demo.ANSWER, besides])
+    inside = made.select_one("#answer .besides")
+    assert inside.get_text().startswith("We could judge 2,469 households.") and not inside.select("script")
+    assert not body_of(nb.new_markdown_cell("# T"), findings=[demo.ANSWER, demo.COUNTED]).select(".besides")

@@ -14,6 +14,7 @@ from analysis.valuation import (
     calibration_holdout,
     customer_summary,
     purchase_days,
+    purchase_timing,
     recent_activity,
     without_purchase,
 )
@@ -189,3 +190,11 @@ def test_recent_activity_counts_the_last_days():
 def test_purchase_days_hold_one_row_a_day():
     days = frame_of(purchase_days(order_lines([("a", 1, 2), ("a", 1, 3), ("a", 2, -1)])))
     assert len(days) == 1 and days["spend"].astype(float).tolist() == [5.0]
+
+
+def test_timing_sums_the_logs_of_the_days_between_occasions():
+    rows = [("a", 0, 5), ("a", 2, 5), ("a", 2, 1), ("a", 9, 5), ("b", 31, 5), ("b", 39, -1)]
+    found = purchase_timing(order_lines(rows), END).set_index("customer_id")["litt"]
+    assert found["a"] == pytest.approx(np.log(2) + np.log(7), abs=1e-9) and found["b"] == 0.0
+    split = calibration_holdout(order_lines(rows), dt.date(2024, 1, 5), END).set_index("customer_id")
+    assert split.loc["a", "litt"] == pytest.approx(np.log(2), abs=1e-9)

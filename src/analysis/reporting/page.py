@@ -65,7 +65,8 @@ class PageContext:
     formatter : Formatter
         The study's; its language is the page's.
     findings : sequence of mapping
-        ``id, sentence, value, low, high, unit, reason, figure, answer`` each; one has a true ``answer``.
+        ``id, sentence, value, low, high, unit, reason, figure, answer`` each; one has a true ``answer``. Those with a true
+        ``head`` stand below it.
     title : str
         The notebook's own first heading where it is empty.
     data_until : date or None
@@ -165,6 +166,9 @@ def render_page(notebook: NotebookNode, context: PageContext) -> str:
         question=Markup(prose.to_inline(question)) if question else "",
         answer=_shown(answer, context.formatter),
         answer_figure=Markup(body.answer_figure),
+        besides=[
+            Markup(prose.to_inline(str(f["sentence"]))) for f in context.findings if f.get("head") and f is not answer
+        ],
         body=html,
         contents=[*body.contents, *after],
         has_code=body.has_code,

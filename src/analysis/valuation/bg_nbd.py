@@ -12,16 +12,15 @@ alternative to the Pareto/NBD model. Marketing Science 24(2), 275–284. Equatio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from numpy.polynomial.legendre import leggauss
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.valuation.purchases import Array, Cells, PurchaseModel, PurchaseResults
-
-_NODES, _WEIGHTS = leggauss(20)
+from analysis.valuation.integrals import purchases_of_leavers
+from analysis.valuation.purchases import Array, Cells, Grid, Mixture, PurchaseModel, PurchaseResults, negative_binomial
 
 
 def _log_leaving_share(a: float, b: float, x: Array) -> Array:
@@ -29,36 +28,106 @@ def _log_leaving_share(a: float, b: float, x: Array) -> Array:
     return np.where(x > 0, np.log(a) - np.log(b + np.maximum(x, 1.0) - 1.0), -np.inf)
 
 
-def _log_odds_gone(r: float, alpha: float, a: float, b: float, cells: Cells) -> Array:
-    """log odds of having left at the last purchase: a/(b+x−1) ((α+T)/(α+t_x))^(r+x), from eq. 6."""
-    return _log_leaving_share(a, b, cells.x) + (cells.x + r) * np.log1p((cells.T - cells.t_x) / (alpha + cells.t_x))
+def likelihood(params: Sequence[Array | float], grid: Grid) -> Mixture:
+    """Eq. 6 on a grid; on :attr:`Cells.apart` the parameters may be arrays with one entry a cell."""
+    r, alpha, a, b = params
+    x, some = grid.levels, np.maximum(grid.last_x, 1.0)
+    log_end, log_last = np.log(alpha + grid.age), np.log(alpha + grid.last)
+    rising = special.gammaln(r + x) - special.gammaln(r)
+    # B(a, b + x) / B(a, b)
+    staying = special.gammaln(b + x) - special.gammaln(b) + special.gammaln(a + b) - special.gammaln(a + b + x)
+    lost = special.digamma(a + b) - special.digamma(a + b + x)
+    none_age, none_last = np.zeros_like(grid.age), np.zeros_like(grid.last)
+    return Mixture(
+        grid,
+        log_level=rising + staying + r * np.log(alpha),
+        log_stay=-(r + grid.age_x) * log_end,
+        keep=1.0,
+        log_leave=_log_leaving_share(a, b, grid.last_x) - (r + grid.last_x) * log_last,
+        d_level=np.stack(
+            [
+                special.digamma(r + x) - special.digamma(r) + np.log(alpha),
+                r / alpha + np.zeros_like(x),
+                lost,
+                lost + special.digamma(b + x) - special.digamma(b),
+            ]
+        ),
+        d_stay=np.stack([-log_end, -(r + grid.age_x) / (alpha + grid.age), none_age, none_age]),
+        d_leave=np.stack(
+            [-log_last, -(r + grid.last_x) / (alpha + grid.last), none_last + 1.0 / a, -1.0 / (b + some - 1.0)]
+        ),
+    )
 
 
-def _discounted_rate_integral(
-    r: float, alpha: float, a: float, b: float, t: Array, x: Array, age: Array, discount: float
+def alive(r: float, alpha: Array | float, a: Array | float, b: float, cells: Cells) -> Array:
+    """P(alive) of each cell; α and a may have one entry a cell.
+
+    The odds of having left at the last purchase are a/(b+x−1) ((α+T)/(α+t_x))^(r+x), from eq. 6.
+    """
+    silence = np.log1p((cells.T - cells.t_x) / (alpha + cells.t_x))
+    return special.expit(-_log_leaving_share(a, b, cells.x) - (cells.x + r) * silence)
+
+
+def purchases_if_alive(
+    r: float, alpha: Array | float, a: Array | float, b: float, t: Array | float, x: Array, age: Array, discount: float
 ) -> Array:
     """Expected discounted purchases in the next t of a customer known to be alive, shape of x.
 
-    Alive at `age`, a customer has λ ~ gamma(r + x, α + age) and p ~ beta(a, b + x), and buys τ later at the
-    expected rate E[λ exp(−λpτ)], which is a Gauss hypergeometric function by Euler's integral. Integrating
-    that rate avoids the subtraction in eq. 10, which loses all digits near a = 1 and for many purchases.
+    Alive at `age`, a customer has λ ~ gamma(r + x, α + age) and p ~ beta(a, b + x). α and a may have the shape of x.
     """
-    far = np.log1p(t / (alpha + age))
-    u = far[:, None] * (0.5 * (_NODES + 1.0))
-    hyper = special.hyp2f1(a + b - r - 1.0, a, a + b + x[:, None], -np.expm1(-u))
-    time = (alpha + age[:, None]) * np.expm1(u)
-    integrand = np.exp((1.0 - a) * u - discount * time) * hyper
-    return (r + x) * far * (integrand @ (0.5 * _WEIGHTS))
+    return purchases_of_leavers(r + x, alpha + age, a, b + x, t, discount)
+
+
+def _new_counts(
+    n: Array, t: float, r: Array | float, alpha: Array | float, a: Array | float, b: Array | float
+) -> Array:
+    """Eq. 8 at λ ~ gamma(r, α) and p ~ beta(a, b), which may be those of customers whose history is known."""
+    log_whole = special.betaln(a, b)
+    stays = np.exp(special.betaln(a, b + n) - log_whole) * negative_binomial(n, r, alpha, t)
+    some = np.maximum(n, 1.0)
+    # the partial negative-binomial sum of eq. 8 is one minus an incomplete beta function
+    leaves = np.exp(special.betaln(a + 1.0, b + some - 1.0) - log_whole) * special.betainc(some, r, t / (alpha + t))
+    return stays + np.where(n > 0, leaves, 0.0)
+
+
+def counts(
+    n: Array, t: float, r: float, alpha: Array | float, a: Array | float, b: float, x: Array, age: Array
+) -> Array:
+    """P(n purchases in the next t) of customers known to be alive, shape (customers, n); α and a may differ."""
+    first, scale, shape, second = np.broadcast_arrays(r + x, alpha + age, a, b + x)
+    return _new_counts(n, t, *(v[:, None] for v in (first, scale, shape, second)))
+
+
+def futures(
+    r: float,
+    alpha: Array | float,
+    a: Array | float,
+    b: float,
+    t: float,
+    x: Array,
+    age: Array,
+    here: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Draw purchases in the next t, and time spent as a customer, for those `here`, each of its shape."""
+    shape = here.shape
+    rate = rng.gamma(r + x, size=shape) / (alpha + age)
+    leave = rng.beta(a, b + x, size=shape)
+    hazard = np.maximum(rate * leave, 1e-300)
+    stay = rng.standard_exponential(shape) / hazard
+    active = np.where(here, np.minimum(stay, t), 0.0)
+    last = (here & (stay < t)).astype(float)
+    return rng.poisson(rate * (1.0 - leave) * active) + last, active
 
 
 class BGNBDResults(PurchaseResults):
     """A fitted BG/NBD model: parameters r, alpha (time), a, b."""
 
     def _alive_cells(self, cells: Cells) -> Array:
-        return special.expit(-_log_odds_gone(*self.params.to_numpy(), cells))
+        return alive(*self.params.to_numpy(), cells)
 
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
-        return _discounted_rate_integral(*self.params.to_numpy(), np.full_like(x, t), x, age, discount)
+        return purchases_if_alive(*self.params.to_numpy(), t, x, age, discount)
 
     def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability of being alive at T, shape (customers,); 1 for every customer without a repeat purchase.
@@ -72,29 +141,16 @@ class BGNBDResults(PurchaseResults):
         """E[X(t)] of a new customer, eq. 9, shape of `t`."""
         time = np.atleast_1d(np.asarray(t, dtype=float))
         zero = np.zeros_like(time)
-        value = _discounted_rate_integral(*self.params.to_numpy(), time, zero, zero, 0.0)
+        value = purchases_if_alive(*self.params.to_numpy(), time, zero, zero, 0.0)
         return value if np.ndim(t) else value[0]
 
     def purchase_pmf(self, n: ArrayLike, t: float) -> Array:
         """P(X(t) = n): probability that a new customer makes n repeat purchases in `t`, eq. 8, shape of `n`."""
         r, alpha, a, b = self.params.to_numpy()
-        count = np.asarray(n, dtype=float)
-        share = t / (alpha + t)
-        stays = np.exp(
-            special.betaln(a, b + count)
-            - special.betaln(a, b)
-            + special.gammaln(r + count)
-            - special.gammaln(r)
-            - special.gammaln(count + 1.0)
-            + r * np.log1p(-share)
-            + special.xlogy(count, share)
-        )
-        some = np.maximum(count, 1.0)
-        # the partial negative-binomial sum of eq. 8 is one minus an incomplete beta function
-        leaves = np.exp(special.betaln(a + 1.0, b + some - 1.0) - special.betaln(a, b)) * special.betainc(
-            some, r, share
-        )
-        return stays + np.where(count > 0, leaves, 0.0)
+        return _new_counts(np.asarray(n, dtype=float), t, r, alpha, a, b)
+
+    def _counts_if_alive(self, n: Array, t: float, x: Array, age: Array) -> Array:
+        return counts(n, t, *self.params.to_numpy(), x, age)
 
     def simulate_future(
         self,
@@ -106,17 +162,9 @@ class BGNBDResults(PurchaseResults):
         size: int = 1,
     ) -> tuple[Array, Array]:
         """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
-        r, alpha, a, b = self.params.to_numpy()
-        x = np.asarray(frequency, dtype=float)
-        shape = (size, len(x))
-        alive = rng.random(shape) < self.probability_alive(frequency, recency, T)
-        rate = rng.gamma(r + x, size=shape) / (alpha + np.asarray(T, dtype=float))
-        leave = rng.beta(a, b + x, size=shape)
-        hazard = np.maximum(rate * leave, 1e-300)
-        stay = rng.standard_exponential(shape) / hazard
-        active = np.where(alive, np.minimum(stay, t), 0.0)
-        last = (alive & (stay < t)).astype(float)
-        return rng.poisson(rate * (1.0 - leave) * active) + last, active
+        x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
+        here = rng.random((size, len(x))) < self.probability_alive(frequency, recency, T)
+        return futures(*self.params.to_numpy(), t, x, age, here, rng)
 
 
 class BGNBD(PurchaseModel):
@@ -126,6 +174,8 @@ class BGNBD(PurchaseModel):
     ----------
     frequency, recency, T : array-like of shape (customers,)
         Repeat purchases; first to last purchase; first purchase to the end of observation.
+    weights : array-like of shape (customers,), optional
+        How many customers each row stands for; see :class:`PurchaseModel`.
 
     Examples
     --------
@@ -146,30 +196,12 @@ class BGNBD(PurchaseModel):
             np.array([r, r * exposure * 0.7, a, b]) for r, a, b in ((0.5, 0.8, 2.5), (1.0, 0.1, 2.0), (3.0, 1.0, 10.0))
         ]
 
-    @staticmethod
-    def loglike_cells(params: Array, cells: Cells) -> tuple[Array, Array]:
+    @classmethod
+    def loglike_cells(cls, params: Array, cells: Cells) -> tuple[Array, Array]:
         """Log-likelihood by cell and its gradient in (r, α, a, b), from eq. 6."""
-        r, alpha, a, b = params
-        x = cells.x
-        levels, of = np.unique(x, return_inverse=True)
-        log_end, log_last = np.log(alpha + cells.T), np.log(alpha + cells.t_x)
-        log_odds = _log_odds_gone(r, alpha, a, b, cells)
-        gone = special.expit(log_odds)
-        per_level = (
-            special.gammaln(r + levels) - special.gammaln(r) + special.betaln(a, b + levels) - special.betaln(a, b)
-        )
-        value = per_level[of] + r * np.log(alpha) - (r + x) * log_end + np.logaddexp(0.0, log_odds)
-        digamma_all = special.digamma(a + b) - special.digamma(a + b + levels)
-        gradient = np.stack(
-            [
-                (special.digamma(r + levels) - special.digamma(r))[of]
-                + np.log(alpha)
-                - (1.0 - gone) * log_end
-                - gone * log_last,
-                r / alpha - (r + x) * ((1.0 - gone) / (alpha + cells.T) + gone / (alpha + cells.t_x)),
-                digamma_all[of] + gone / a,
-                (digamma_all + special.digamma(b + levels) - special.digamma(b))[of]
-                - gone / (b + np.maximum(x, 1.0) - 1.0),
-            ]
-        )
-        return value, gradient
+        return likelihood(params, cells.grid).by_cell()
+
+    @classmethod
+    def loglike_total(cls, params: Array, cells: Cells) -> tuple[float, Array]:
+        """Log-likelihood of all customers and its gradient in (r, α, a, b), from eq. 6."""
+        return likelihood(params, cells.grid).total(cells.count)

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from analysis.errors import RapportError
 from analysis.valuation.purchases import Array
 
 
@@ -114,12 +115,16 @@ def concentration(amount: ArrayLike, top: float = 0.20, alpha: float = 0.05) -> 
 
     Raises
     ------
+    RapportError
+        Fewer than two customers.
     ValueError
-        Fewer than two customers, an amount missing, no positive amount, or `top` outside (0, 1).
+        An amount missing, no positive amount, or `top` outside (0, 1).
     """
     given = np.asarray(amount, dtype=float)
-    if len(given) < 2 or not np.isfinite(given).all():
-        raise ValueError("concentration: needs at least two customers, each with an amount")
+    if not np.isfinite(given).all():
+        raise ValueError("concentration: every customer needs an amount")
+    if len(given) < 2:
+        raise RapportError("valuation: a single customer cannot be compared with others; at least two must have bought")
     if not 0.0 < top < 1.0:
         raise ValueError(f"concentration: top must lie between 0 and 1, not {top:g}")
     value = np.sort(np.maximum(given, 0.0))

@@ -8,10 +8,12 @@ base's total, whereas absolute error rewards forecasting zero for everyone who b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from analysis.valuation.models import FittedModels, fit_models
 from analysis.valuation.purchases import Array
@@ -195,21 +197,96 @@ def by_frequency(holdout: Holdout, top: int = 7, small_group: int = 1) -> pd.Dat
         `group` (text such as "3" or "12–18"), `customers`, `actual`, and one column a forecast; lowest
         first.
     """
-    frame = holdout.frame
-    frequency = frame["frequency"].to_numpy()
+    frequency = holdout.frame["frequency"].to_numpy()
     if np.quantile(frequency, 0.75) <= top:
-        group = np.minimum(frequency, top)
-    else:
-        edges = np.unique(np.quantile(frequency, np.linspace(0, 1, 8)[1:-1], method="inverted_cdf"))
-        group = np.searchsorted(edges, frequency, side="left")
-    group = _merged(group, small_group)
+        return _by_group(holdout, np.minimum(frequency, top), frequency, small_group)
+    return _by_group(holdout, _parts(frequency, 7), frequency, small_group)
+
+
+def by_recency(holdout: Holdout, groups: int = 7, small_group: int = 1) -> pd.DataFrame:
+    """Mean occasions in the holdout by weeks of silence before it, actual and forecast.
+
+    Parameters
+    ----------
+    holdout : Holdout
+    groups : int
+        Groups of as many customers each as ties allow.
+    small_group : int
+        Groups of fewer customers are merged with the one below.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`by_frequency`; `group` is the whole weeks since the last purchase, such as "3–7", fewest first.
+    """
+    silent = ((holdout.frame["T"] - holdout.frame["recency"]) // DAYS_PER_WEEK).to_numpy(int)
+    return _by_group(holdout, _parts(silent, groups), silent, small_group)
+
+
+def _parts(values: Array, parts: int) -> Array:
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, parts + 1)[1:-1], method="inverted_cdf"))
+    return np.searchsorted(edges, values, side="left")
+
+
+def _by_group(holdout: Holdout, group: Array, measure: Array, small_group: int) -> pd.DataFrame:
+    """Means by group of customers; labels are the range of `measure` in each."""
     columns = {f"forecast: {name}": name for name in holdout.scores["forecast"]}
-    grouped = frame.assign(group=group).groupby("group")
+    frame = holdout.frame.assign(group=_merged(group, small_group), measure=measure)
+    grouped = frame.groupby("group")
     table = grouped[["holdout_frequency", *columns]].mean().rename(columns=columns | {"holdout_frequency": "actual"})
-    low, high = grouped["frequency"].min(), grouped["frequency"].max()
+    low, high = grouped["measure"].min(), grouped["measure"].max()
     table.insert(0, "customers", grouped.size())
     labels = [str(a) if a == b else f"{a}–{b}" for a, b in zip(low, high, strict=True)]
     return table.reset_index(drop=True).assign(group=labels)[["group", *table.columns]]
+
+
+def resamples(customers: int, replications: int, seed: int) -> Iterator[Array]:
+    """Bootstrap samples of customers as counts of the rows, shape (customers,) each, so that none is materialised."""
+    rng = np.random.default_rng(seed)
+    for _ in range(replications):
+        yield rng.multinomial(customers, np.full(customers, 1.0 / customers))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Customers in the order of a forecast, best first, with those that it cannot tell apart kept together.
+
+    Attributes
+    ----------
+    order : array of shape (customers,)
+    starts : array of shape (groups,)
+        Where in `order` each group of equal forecasts begins.
+    """
+
+    order: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, forecast: ArrayLike) -> Ranking:
+        """Rank by a forecast, shape (customers,)."""
+        values = np.asarray(forecast, dtype=float)
+        order = np.argsort(-values, kind="stable")
+        return cls(order, np.flatnonzero(np.r_[True, np.diff(values[order]) != 0]))
+
+    def captured(self, amount: Array, shares: ArrayLike, weights: Array | None = None) -> Array:
+        """Share of an amount that the best-ranked `shares` of the customers bring, shape of `shares`.
+
+        Customers with equal forecasts count as in a random order among themselves; NaN where the amount is zero.
+        """
+        weight = np.ones(len(self.order)) if weights is None else weights
+        people = np.cumsum(np.add.reduceat(weight[self.order], self.starts))
+        brought = np.cumsum(np.add.reduceat((weight * amount)[self.order], self.starts))
+        at = np.interp(np.asarray(shares) * people[-1], np.r_[0.0, people], np.r_[0.0, brought])
+        return at / brought[-1] if brought[-1] > 0 else np.full_like(at, np.nan)
+
+    def ranks(self, weights: Array | None = None) -> Array:
+        """Mid-rank of each customer, 0 for the best, shape (customers,)."""
+        weight = np.ones(len(self.order)) if weights is None else weights
+        size = np.add.reduceat(weight[self.order], self.starts)
+        middle = np.cumsum(size) - size / 2.0
+        ranks = np.empty(len(self.order))
+        ranks[self.order] = np.repeat(middle, np.diff(np.r_[self.starts, len(self.order)]))
+        return ranks
 
 
 def _merged(group: Array, small_group: int) -> Array:
@@ -232,9 +309,7 @@ def _compare(errors: pd.DataFrame, models: list[str], heuristic: str, seed: int,
         return pd.DataFrame(columns=["model", "heuristic", *(f"{m}_{c}" for m in ("rmse", "mae") for c in _ENDS)])
     values = errors[[*models, heuristic]].to_numpy()
     parts = np.hstack([values**2, np.abs(values)])
-    rng = np.random.default_rng(seed)
-    # a bootstrap sample is a multinomial count of the rows, so no sample is ever materialised
-    samples = np.array([rng.multinomial(n, np.full(n, 1.0 / n)) @ parts / n for _ in range(replications)])
+    samples = np.array([sample @ parts / n for sample in resamples(n, replications, seed)])
     samples = np.vstack([parts.mean(axis=0), samples])
     split = values.shape[1]
     table: dict[str, object] = {"model": models, "heuristic": heuristic}

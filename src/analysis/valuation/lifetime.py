@@ -8,7 +8,8 @@ Definitions, all in margin and not in sales:
 * `clv` = `existing_value` + `residual_value`: the customer's lifetime value, from the first observed purchase
   to the end of the horizon. What lifetimes, PyMC-Marketing and CLVTools call CLV is our `residual_value`;
 * `clv_low`, `clv_high`: a 95 % prediction interval. The past is known, so all of its width is the future's;
-* `profit`: existing margin less the cost of serving the customer's orders, where the study states that cost.
+
+Profit so far is counted in :mod:`analysis.valuation.profit`, growth potential in :mod:`analysis.valuation.potential`.
 
 The base's totals (purchases, sales, margin) have 95 % prediction intervals too: they are meant to hold what the base will
 really do, not its expectation. They put together three things: what customers do by chance, how well the parameters
@@ -56,7 +57,7 @@ class CustomerValue:
     Attributes
     ----------
     frame : DataFrame
-        The canonical `customer_value`, sorted by `customer_id`.
+        The canonical `customer_value` without profit and potential, sorted by `customer_id`.
     forecast : str
         Where expected purchases come from: a model's or a heuristic's name.
     forecast_kind : str
@@ -169,7 +170,6 @@ def customer_value(
     recent: pd.DataFrame | None = None,
     margin_rate: float | None = None,
     discount_rate: float | None = None,
-    cost_to_serve: float | None = None,
     draws: int = 400,
     seed: int = 1,
 ) -> CustomerValue:
@@ -194,8 +194,6 @@ def customer_value(
         period" may be the winner.
     margin_rate, discount_rate : float, optional
         Margin as a share of sales; discount a year. Without a margin, values are null.
-    cost_to_serve : float, optional
-        Cost of one order, money.
     draws : int
         Simulated futures a customer.
     seed : int
@@ -250,8 +248,6 @@ def customer_value(
             "residual_value": residual,
         }
     )
-    if cost_to_serve is not None:
-        frame["profit"] = existing - cost_to_serve * base["orders"].to_numpy(float)
     expected_sales = _total(float(sales.sum()), spread[1], doubt[1])
     return CustomerValue(
         frame=frame,

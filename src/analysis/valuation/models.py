@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from analysis.valuation.bg_cnbd_k import MBGCNBDk
 from analysis.valuation.bg_nbd import BGNBD
+from analysis.valuation.mbg_nbd import MBGNBD
 from analysis.valuation.nbd import NBD
 from analysis.valuation.pareto_nbd import ParetoNBD
 from analysis.valuation.purchases import ModelNotFitted, PurchaseModel, PurchaseResults, Verdict
 from analysis.valuation.spend import GammaGamma, GammaGammaResults
 from analysis.valuation.summary import DAYS_PER_WEEK
 
-PURCHASE_MODELS: tuple[type[PurchaseModel], ...] = (ParetoNBD, BGNBD, NBD)
+# Those whose probability of being alive says something of customers who bought once come first.
+PURCHASE_MODELS: tuple[type[PurchaseModel], ...] = (ParetoNBD, MBGNBD, BGNBD, NBD)
 
 
 @dataclass(frozen=True)
@@ -78,25 +82,31 @@ class FittedModels:
 
 
 def fit_models(summary: pd.DataFrame) -> FittedModels:
-    """Fit Pareto/NBD, BG/NBD, NBD and gamma-gamma; a model that the data cannot carry becomes a verdict, not an error.
+    """Fit the purchase models and gamma-gamma; a model that the data cannot carry becomes a verdict, not an error.
 
     Parameters
     ----------
     summary : DataFrame
-        `frequency`, `recency`, `T` (days) and `monetary_value`, one row a customer.
+        `frequency`, `recency`, `T` (days) and `monetary_value`, one row a customer; with `litt` (see
+        :func:`analysis.valuation.purchase_timing`) MBG/CNBD-k is fitted too, for customers who buy at regular times.
     """
     usable: dict[str, PurchaseResults] = {}
     unusable: dict[str, PurchaseResults] = {}
     verdicts: dict[str, Verdict] = {}
     recency, age = summary["recency"] / DAYS_PER_WEEK, summary["T"] / DAYS_PER_WEEK
-    for model in PURCHASE_MODELS:
+    frequency = summary["frequency"]
+    makers = {model.name: partial(model, frequency, recency, age) for model in PURCHASE_MODELS}
+    if "litt" in summary:
+        weeks = summary["litt"] - frequency * np.log(DAYS_PER_WEEK)
+        makers[MBGCNBDk.name] = partial(MBGCNBDk, frequency, recency, age, litt=weeks)
+    for name, make in makers.items():
         try:
-            results = model(summary["frequency"], recency, age).fit()
+            results = make().fit()
         except ModelNotFitted as error:
-            verdicts[model.name] = Verdict("not fitted", str(error).partition(": ")[2])
+            verdicts[name] = Verdict("not fitted", str(error).partition(": ")[2])
             continue
-        verdicts[model.name] = results.verdict
-        (usable if results.verdict.usable else unusable)[model.name] = results
+        verdicts[name] = results.verdict
+        (usable if results.verdict.usable else unusable)[name] = results
     spend_model = GammaGamma(summary["frequency"], summary["monetary_value"])
     try:
         spend = spend_model.fit()

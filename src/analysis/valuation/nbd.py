@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.valuation.purchases import Array, Cells, PurchaseModel, PurchaseResults
+from analysis.valuation.purchases import Array, Cells, PurchaseModel, PurchaseResults, negative_binomial
 
 
 class NBDResults(PurchaseResults):
@@ -33,6 +33,10 @@ class NBDResults(PurchaseResults):
         if discount == 0.0:
             return (r + x) / (alpha + age) * t
         return (r + x) / (alpha + age) * -np.expm1(-discount * t) / discount
+
+    def _counts_if_alive(self, n: Array, t: float, x: Array, age: Array) -> Array:
+        r, alpha = self.params.to_numpy()
+        return negative_binomial(n, (r + x)[:, None], (alpha + age)[:, None], t)
 
     def expected_repeats(self, t: ArrayLike) -> Array:
         """E[X(t)] of a new customer, r t / α, shape of `t`."""
@@ -62,6 +66,8 @@ class NBD(PurchaseModel):
     ----------
     frequency, recency, T : array-like of shape (customers,)
         Repeat purchases; first to last purchase (not used by this model); first purchase to the end of observation.
+    weights : array-like of shape (customers,), optional
+        How many customers each row stands for; see :class:`PurchaseModel`.
 
     Examples
     --------
@@ -88,7 +94,7 @@ class NBD(PurchaseModel):
         The density of the times, not of their number, so that it compares with the other purchase models.
         """
         r, alpha = params
-        levels, of = np.unique(cells.x, return_inverse=True)
+        levels, of = cells.levels
         log_end = np.log(alpha + cells.T)
         rising = special.gammaln(r + levels) - special.gammaln(r)
         value = rising[of] + r * np.log(alpha) - (r + cells.x) * log_end

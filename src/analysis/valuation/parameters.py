@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -16,4 +18,9 @@ class Parameters(BaseModel):
     top_share: float = Field(0.20, gt=0.0, lt=1.0)
     bins: int = Field(5, ge=2, le=5)
     draws: int = Field(400, ge=100, le=10_000)
+    saved: float = Field(0.20, gt=0.0, le=1.0)
+    lapse_weeks: int = Field(13, ge=1, le=260)
+    return_weeks: int = Field(13, ge=1, le=260)
+    incentive: float = Field(0.0, ge=0.0)
+    reach: Literal["none", "mail", "email", "sms"] = "none"
     seed: int = Field(1, ge=0)

@@ -12,56 +12,186 @@ using iso-value curves for customer base analysis, Journal of Marketing Research
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.polynomial.legendre import leggauss
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.valuation.purchases import Array, Cells, PurchaseModel, PurchaseResults
+from analysis.valuation.integrals import discounted_time
+from analysis.valuation.purchases import (
+    Array,
+    Cells,
+    Grid,
+    Mixture,
+    PurchaseModel,
+    PurchaseResults,
+    negative_binomial,
+    quadrature_rule,
+)
 
-_NODES, _WEIGHTS = leggauss(24)
+_NODES, _WEIGHTS = _MANY = quadrature_rule(24)
+# A range this short, over which the integrand falls by no more than this many log units, needs half the nodes.
+_FEW, _SHORT, _SHALLOW = quadrature_rule(12), 3.0, 9.0
+# A longer range holds a bend wherever y passes α or β, and is cut into panels.
+_PANELS = np.concatenate([(part + _NODES) / 4 for part in range(4)]), np.tile(_WEIGHTS / 4, 4)
+_LONG = 6.0
+_COUNT_RULE = quadrature_rule(16)
+# Rows integrated at a time, so that their nodes stay in the processor's cache.
+_ROWS = 512
 # Beyond forty log units below its start the integrand is worth nothing in double precision.
 _TAIL = 40.0
 
 
-def _leaving_nodes(r: float, alpha: float, s: float, beta: float, cells: Cells) -> tuple[Array, Array, Array]:
-    """Nodes for the integral over the moment of leaving between the last purchase and T.
+@dataclass(frozen=True)
+class _Leaving:
+    """∫ (α+y)^−(r+x) (β+y)^−(s+1) dy between two moments: its log, and means over it, each of shape (rows,)."""
 
-    The likelihood of having left is s ∫ (α+y)^−(r+x) (β+y)^−(s+1) dy over (t_x, T). In v = log(m + y) with
-    m = min(α, β) the integrand is log-concave and near-exponential, so its tail can be cut where its steepest
-    slope at the start says, and a few Gauss–Legendre nodes give full accuracy.
+    log: Array
+    log_a: Array
+    log_b: Array
+    per_a: Array
+    per_b: Array
 
-    Returns
-    -------
-    log_a, log_b : arrays of shape (cells, nodes)
-        log(α + y) and log(β + y) at the nodes.
-    log_term : array of shape (cells, nodes)
-        log of weight × integrand.
+
+def _leaving(
+    r: float,
+    alpha: Array | float,
+    s: float,
+    beta: Array | float,
+    x: Array,
+    begin: Array,
+    end: Array | float,
+    means: bool = True,
+) -> _Leaving:
+    """Integrate over the moment of leaving, y, from `begin` to `end`.
+
+    In v = log(m + y) with m = min(α, β) the integrand is log-concave and near-exponential, so its tail can be
+    cut where its slope at the start says, and a few Gauss–Legendre nodes give full accuracy.
+
+    Parameters
+    ----------
+    r, alpha, s, beta : floats; α and β may have the shape (rows,)
+    x, begin : arrays of shape (rows,)
+    end : float or array of shape (rows,)
+    means : bool
+        Whether to take the means of log(α + y), log(β + y), 1/(α + y) and 1/(β + y) too.
     """
-    m = min(alpha, beta)
-    begin = np.log(m + cells.t_x)
-    width = np.log1p((cells.T - cells.t_x) / (m + cells.t_x))
-    slope = (
-        (r + cells.x) * (m + cells.t_x) / (alpha + cells.t_x) + (s + 1.0) * (m + cells.t_x) / (beta + cells.t_x) - 1.0
-    )
+    m, apart = np.minimum(alpha, beta), np.abs(alpha - beta)
+    first = m + begin
+    width = np.log1p((end - begin) / first)
+    slope = (r + x) * first / (alpha + begin) + (s + 1.0) * first / (beta + begin) - 1.0
     width = np.where(slope > 0, np.minimum(width, _TAIL / np.maximum(slope, 1e-300)), width)
-    v = begin[:, None] + width[:, None] * (0.5 * (_NODES + 1.0))
-    moment = np.exp(v)
-    log_a = v if alpha == m else np.log(moment + (alpha - m))
-    log_b = v if beta == m else np.log(moment + (beta - m))
-    with np.errstate(divide="ignore"):
-        log_width = np.log(0.5 * width)
-    log_term = log_width[:, None] + np.log(_WEIGHTS) + v - (r + cells.x)[:, None] * log_a - (s + 1.0) * log_b
-    return log_a, log_b, log_term
+    low_is_a = np.broadcast_to(alpha <= beta, x.shape)
+    of_a, of_b = r + x, np.full_like(x, s + 1.0)
+    columns = (
+        width,
+        first,
+        np.broadcast_to(apart, x.shape),
+        np.where(low_is_a, of_a, of_b),
+        np.where(low_is_a, of_b, of_a),
+    )
+    found = np.empty((5 if means else 1, len(x)))
+    short = (width <= _SHORT) & ((r + x + s + 1.0) * width <= _SHALLOW)
+    long = width > _LONG
+    parts = (_FEW, short), (_MANY, ~(short | long)), (_PANELS, long)
+    for rule, chosen in ((rule, np.flatnonzero(rows)) for rule, rows in parts):
+        for start in range(0, len(chosen), _ROWS):
+            rows = chosen[start : start + _ROWS]
+            found[:, rows] = _quadrature(*rule, *(v[rows] for v in columns), means)
+    if not means:
+        return _Leaving(found[0], *(4 * (found[0],)))
+    log_low, per_low, log_high, per_high = found[1:]
+    return _Leaving(
+        found[0],
+        np.where(low_is_a, log_low, log_high),
+        np.where(low_is_a, log_high, log_low),
+        np.where(low_is_a, per_low, per_high),
+        np.where(low_is_a, per_high, per_low),
+    )
 
 
-def _log_sum(log_term: Array) -> Array:
-    top = log_term.max(axis=1)
-    top = np.where(np.isfinite(top), top, 0.0)
+def _quadrature(
+    nodes: Array,
+    weights: Array,
+    width: Array,
+    first: Array,
+    apart: Array,
+    power_low: Array,
+    power_high: Array,
+    means: bool,
+) -> Array:
+    """log ∫ low^(1−power_low) high^(−power_high) dv, and means of log low, 1/low, log high, 1/high, (5, rows).
+
+    low = first × exp(v − its start) and high = low + apart, over a range of `width` in v.
+    """
+    log_low = width[:, None] * nodes
+    low = np.exp(log_low)
+    low *= first[:, None]
+    log_low += np.log(first)[:, None]
+    high = low + apart[:, None]
+    log_high = np.log(high)
+    value = (1.0 - power_low)[:, None] * log_low
+    value -= power_high[:, None] * log_high
+    # the integrand falls from its start, or rises by a few log units first
+    top = value[:, 0].copy()
+    value -= top[:, None]
+    np.exp(value, out=value)
+    value *= weights
+    total = value.sum(axis=1)
     with np.errstate(divide="ignore"):
-        return top + np.log(np.exp(log_term - top[:, None]).sum(axis=1))
+        log_total = top + np.log(total) + np.log(width)
+    if not means:
+        return log_total
+    parts = [np.einsum("ij,ij->i", value, log_low)]
+    parts.append(np.einsum("ij,ij->i", value, np.divide(1.0, low, out=low)))
+    parts.append(np.einsum("ij,ij->i", value, log_high))
+    parts.append(np.einsum("ij,ij->i", value, np.divide(1.0, high, out=high)))
+    return np.stack([log_total, *(p / total for p in parts)])
+
+
+def likelihood(params: Sequence[Array | float], grid: Grid) -> Mixture:
+    """FH eq. 15 in the integral form on a grid; on :attr:`Cells.apart` α and β may have one entry a cell.
+
+    A customer stays, or has left at some y between t_x and T. Where cells share a grid, that integral is the one
+    from t_x to the largest T less the one from T on. The latter is never more than the part that stays, so nothing
+    is lost in the subtraction.
+    """
+    r, alpha, s, beta = params
+    x = grid.levels
+    log_end_a, log_end_b = np.log(alpha + grid.age), np.log(beta + grid.age)
+    log_stay = -(r + grid.age_x) * log_end_a - s * log_end_b
+    left = _leaving(r, alpha, s, beta, grid.last_x, grid.last, grid.end)
+    d_stay = np.stack([-log_end_a, -(r + grid.age_x) / (alpha + grid.age), -log_end_b, -s / (beta + grid.age)])
+    keep: Array | float = 1.0
+    if grid.shared:
+        later = _leaving(r, alpha, s, beta, grid.age_x, grid.age, grid.end)
+        share = np.exp(np.minimum(np.log(s) + later.log - log_stay, 0.0))
+        keep = 1.0 - share
+        d_stay -= share * _d_leaving(r, s, grid.age_x, later)
+    return Mixture(
+        grid,
+        log_level=special.gammaln(r + x) - special.gammaln(r) + r * np.log(alpha) + s * np.log(beta),
+        log_stay=log_stay,
+        keep=keep,
+        log_leave=np.log(s) + left.log,
+        d_level=np.stack(
+            [
+                special.digamma(r + x) - special.digamma(r) + np.log(alpha),
+                r / alpha + np.zeros_like(x),
+                np.log(beta) + np.zeros_like(x),
+                s / beta + np.zeros_like(x),
+            ]
+        ),
+        d_stay=d_stay,
+        d_leave=_d_leaving(r, s, grid.last_x, left),
+    )
+
+
+def _d_leaving(r: float, s: float, x: Array, left: _Leaving) -> Array:
+    return np.stack([-left.log_a, -(r + x) * left.per_a, 1.0 / s - left.log_b, -(s + 1.0) * left.per_b])
 
 
 def _power_integral(exponent: float, log_ratio: Array) -> Array:
@@ -71,14 +201,83 @@ def _power_integral(exponent: float, log_ratio: Array) -> Array:
     return -np.expm1(-exponent * log_ratio) / exponent
 
 
+def alive(r: float, alpha: Array | float, s: float, beta: Array | float, cells: Cells) -> Array:
+    """P(alive) of each cell: what stays over what stays or has left; α and β may have one entry a cell."""
+    log_alive = -(r + cells.x) * np.log(alpha + cells.T) - s * np.log(beta + cells.T)
+    left = _leaving(r, alpha, s, beta, cells.x, cells.t_x, cells.T, means=False)
+    return special.expit(log_alive - np.log(s) - left.log)
+
+
+def _new_counts(n: Array, t: float, r: Array, alpha: Array, s: float, beta: Array) -> Array:
+    """P(n purchases in t) at λ ~ gamma(r, α) and μ ~ gamma(s, β), shape (customers, n).
+
+    The customer stays for t, or leaves at some y before and has bought by then: the density of y is integrated
+    in u = log(1 + y/β) against the negative binomial of counts up to y.
+    """
+    shape, scale = r[:, None], alpha[:, None]
+    far = np.log1p(t / beta)
+    chances = np.exp(-s * far)[:, None] * negative_binomial(n, shape, scale, t)
+    # leaving later than this has no weight in double precision
+    far = np.minimum(far, _TAIL / s)
+    # counts up to y rise around y = n α / r, over a share of y of the order of one over the root of r or n
+    panels = int(np.ceil(far.max(initial=0.0) / 1.5)) + 7
+    for panel in range(panels):
+        for node, weight in zip(*_COUNT_RULE, strict=True):
+            u = far * (panel + node) / panels
+            density = s * np.exp(-s * u) * weight * far / panels
+            chances += density[:, None] * negative_binomial(n, shape, scale, (beta * np.expm1(u))[:, None])
+    return chances
+
+
+def counts(
+    n: Array, t: float, r: float, alpha: Array | float, s: float, beta: Array | float, x: Array, age: Array
+) -> Array:
+    """P(n purchases in the next t) of customers known to be alive, shape (customers, n); α and β may differ."""
+    return _new_counts(n, t, r + x, alpha + age, s, beta + age)
+
+
+def purchases_if_alive(
+    r: float,
+    alpha: Array | float,
+    s: float,
+    beta: Array | float,
+    t: Array | float,
+    x: Array,
+    age: Array,
+    discount: float,
+) -> Array:
+    """Expected discounted purchases in the next t of customers known to be alive, shape of x; α and β may differ."""
+    if discount == 0.0 and not np.isfinite(t).all():
+        raise ValueError("expected_purchases: an endless horizon needs a discount rate above 0")
+    scale = beta + age
+    return (r + x) / (alpha + age) * scale * discounted_time(s - 1.0, discount * scale, np.log1p(t / scale))
+
+
+def futures(
+    r: float,
+    alpha: Array | float,
+    s: float,
+    beta: Array | float,
+    t: float,
+    x: Array,
+    age: Array,
+    here: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Draw purchases in the next t, and time spent as a customer, for those `here`, each of its shape."""
+    shape = here.shape
+    rate = rng.gamma(r + x, size=shape) / (alpha + age)
+    hazard = np.maximum(rng.gamma(s, size=shape) / (beta + age), 1e-300)
+    active = np.where(here, np.minimum(rng.standard_exponential(shape) / hazard, t), 0.0)
+    return rng.poisson(rate * active).astype(float), active
+
+
 class ParetoNBDResults(PurchaseResults):
     """A fitted Pareto/NBD model: parameters r, alpha (time), s, beta (time)."""
 
     def _alive_cells(self, cells: Cells) -> Array:
         r, alpha, s, beta = self.params.to_numpy()
-        _, _, log_term = _leaving_nodes(r, alpha, s, beta, cells)
-        log_alive = -(r + cells.x) * np.log(alpha + cells.T) - s * np.log(beta + cells.T)
-        return special.expit(log_alive - np.log(s) - _log_sum(log_term))
+        return alive(r, alpha, s, beta, cells)
 
     def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability of being alive at T, shape (customers,): SMC eq. 11–13 in the integral form."""
@@ -86,19 +285,16 @@ class ParetoNBDResults(PurchaseResults):
         return self._alive_cells(cells)[cells.index]
 
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
-        r, alpha, s, beta = self.params.to_numpy()
-        rate = (r + x) / (alpha + age)
-        if discount == 0.0:
-            if not np.isfinite(t):
-                raise ValueError("expected_purchases: an endless horizon needs a discount rate above 0")
-            return rate * (beta + age) * _power_integral(s - 1.0, np.log1p(t / (beta + age)))
-        if not np.isfinite(t):
-            z = discount * (beta + age)
-            return rate * (beta + age) * z ** (s - 1.0) * special.hyperu(s, s, z)
-        far = np.log1p(t / (beta + age))
-        u = far[:, None] * (0.5 * (_NODES + 1.0))
-        integrand = np.exp((1.0 - s) * u - discount * (beta + age[:, None]) * np.expm1(u))
-        return rate * (beta + age) * far * (integrand @ (0.5 * _WEIGHTS))
+        return purchases_if_alive(*self.params.to_numpy(), t, x, age, discount)
+
+    def _counts_if_alive(self, n: Array, t: float, x: Array, age: Array) -> Array:
+        return counts(n, t, *self.params.to_numpy(), x, age)
+
+    def purchase_pmf(self, n: ArrayLike, t: float) -> Array:
+        """P(X(t) = n): probability that a new customer makes n repeat purchases in `t`, shape of `n`."""
+        r, alpha, s, beta = (np.array([v]) for v in self.params)
+        count = np.asarray(n, dtype=float)
+        return _new_counts(count.ravel(), t, r, alpha, s[0], beta)[0].reshape(count.shape)
 
     def expected_repeats(self, t: ArrayLike) -> Array:
         """E[X(t)] of a new customer, SMC eq. 17, shape of `t`."""
@@ -129,14 +325,9 @@ class ParetoNBDResults(PurchaseResults):
         size: int = 1,
     ) -> tuple[Array, Array]:
         """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
-        r, alpha, s, beta = self.params.to_numpy()
         x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
-        shape = (size, len(x))
-        alive = rng.random(shape) < self.probability_alive(frequency, recency, T)
-        rate = rng.gamma(r + x, size=shape) / (alpha + age)
-        hazard = np.maximum(rng.gamma(s, size=shape) / (beta + age), 1e-300)
-        active = np.where(alive, np.minimum(rng.standard_exponential(shape) / hazard, t), 0.0)
-        return rng.poisson(rate * active).astype(float), active
+        here = rng.random((size, len(x))) < self.probability_alive(frequency, recency, T)
+        return futures(*self.params.to_numpy(), t, x, age, here, rng)
 
 
 class ParetoNBD(PurchaseModel):
@@ -146,6 +337,8 @@ class ParetoNBD(PurchaseModel):
     ----------
     frequency, recency, T : array-like of shape (customers,)
         Repeat purchases; first to last purchase; first purchase to the end of observation.
+    weights : array-like of shape (customers,), optional
+        How many customers each row stands for; see :class:`PurchaseModel`.
 
     Examples
     --------
@@ -167,32 +360,12 @@ class ParetoNBD(PurchaseModel):
             for r, s, beta in ((0.6, 0.6, 0.4), (1.0, 0.3, 2.0), (3.0, 2.0, 5.0))
         ]
 
-    @staticmethod
-    def loglike_cells(params: Array, cells: Cells) -> tuple[Array, Array]:
-        """Log-likelihood by cell and its gradient in (r, α, s, β), from FH eq. 15 in the integral form."""
-        r, alpha, s, beta = params
-        x = cells.x
-        levels, of = np.unique(x, return_inverse=True)
-        log_a, log_b, log_term = _leaving_nodes(r, alpha, s, beta, cells)
-        log_gone = np.log(s) + _log_sum(log_term)
-        log_end_a, log_end_b = np.log(alpha + cells.T), np.log(beta + cells.T)
-        log_alive = -(r + x) * log_end_a - s * log_end_b
-        log_both = np.logaddexp(log_alive, log_gone)
-        gone = np.exp(log_gone - log_both)
-        alive = np.exp(log_alive - log_both)
-        # weight of each node within "left at y"; zero where T = t_x leaves no time to have left in
-        node = np.exp(log_term + np.log(s) - log_both[:, None])
-        rising = special.gammaln(r + levels) - special.gammaln(r)
-        value = rising[of] + r * np.log(alpha) + s * np.log(beta) + log_both
-        gradient = np.stack(
-            [
-                (special.digamma(r + levels) - special.digamma(r))[of]
-                + np.log(alpha)
-                - alive * log_end_a
-                - (node * log_a).sum(axis=1),
-                r / alpha - (r + x) * (alive / (alpha + cells.T) + (node * np.exp(-log_a)).sum(axis=1)),
-                np.log(beta) - alive * log_end_b + gone / s - (node * log_b).sum(axis=1),
-                s / beta - s * alive / (beta + cells.T) - (s + 1.0) * (node * np.exp(-log_b)).sum(axis=1),
-            ]
-        )
-        return value, gradient
+    @classmethod
+    def loglike_cells(cls, params: Array, cells: Cells) -> tuple[Array, Array]:
+        """Log-likelihood by cell and its gradient in (r, α, s, β)."""
+        return likelihood(params, cells.grid).by_cell()
+
+    @classmethod
+    def loglike_total(cls, params: Array, cells: Cells) -> tuple[float, Array]:
+        """Log-likelihood of all customers and its gradient in (r, α, s, β)."""
+        return likelihood(params, cells.grid).total(cells.count)

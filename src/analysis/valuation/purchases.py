@@ -7,15 +7,23 @@ the same three numbers contribute the same likelihood, so everything runs on dis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.polynomial.legendre import leggauss
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
+
+from analysis.valuation.saved import SavedFit
+from analysis.valuation.summary import DAYS_PER_WEEK
 
 Array = NDArray[np.float64]
+Objective = Callable[[Array], tuple[float, Array]]
 
 # A parameter this many log units from the data's own clock no longer describes the data: it is running away.
 LOG_BOUND = 12.0
@@ -48,6 +56,55 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Where the parts of a likelihood repeat from cell to cell, so that each is computed once.
+
+    Attributes
+    ----------
+    levels : array
+        Distinct numbers of repeat purchases.
+    level_of : array of shape (cells,), or slice
+        Where each cell finds its level; the slice takes them as they are, one a cell.
+    age_x, age : arrays
+        Distinct (x, T), found by `age_of`.
+    last_x, last : arrays
+        Distinct (x, t_x), found by `last_of`.
+    end : array or float
+        The moment up to which an integral from `last` runs: the cell's own T where `last` has one entry a cell;
+        otherwise the largest T, and what lies beyond the cell's T is taken off at `age`.
+    shared : bool
+        Whether (x, T) and (x, t_x) are shared between cells.
+    """
+
+    levels: Array
+    level_of: NDArray[np.intp] | slice
+    age_x: Array
+    age: Array
+    age_of: NDArray[np.intp] | slice
+    last_x: Array
+    last: Array
+    last_of: NDArray[np.intp] | slice
+    end: Array | float
+    shared: bool
+
+    def by_age(self, cell_values: Array) -> Array:
+        """Sums of a value of each cell by (x, T), shape of `age`."""
+        return _sums(cell_values, self.age_of, len(self.age))
+
+    def by_last(self, cell_values: Array) -> Array:
+        """Sums of a value of each cell by (x, t_x), shape of `last`."""
+        return _sums(cell_values, self.last_of, len(self.last))
+
+    def by_level(self, cell_values: Array) -> Array:
+        """Sums of a value of each cell by x, shape of `levels`."""
+        return _sums(cell_values, self.level_of, len(self.levels))
+
+
+def _sums(cell_values: Array, of: NDArray[np.intp] | slice, size: int) -> Array:
+    return cell_values if isinstance(of, slice) else np.bincount(of, weights=cell_values, minlength=size)
+
+
+@dataclass(frozen=True)
 class Cells:
     """Distinct (frequency, recency, T) with the number of customers in each, sorted.
 
@@ -56,39 +113,265 @@ class Cells:
     x, t_x, T : arrays of shape (cells,)
         Repeat purchases, time of the last one and age, times in the caller's unit.
     count : array of shape (cells,)
-    index : array of shape (customers,)
-        The cell of every customer, in the caller's order.
+        Customers, or the sum of their weights.
+    index : array of shape (customers,), or None
+        The cell of every customer, in the caller's order; None where it was not asked for.
     """
 
     x: Array
     t_x: Array
     T: Array
     count: Array
-    index: NDArray[np.intp]
+    index: NDArray[np.intp] | None = None
 
     @classmethod
-    def of(cls, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Cells:
-        """Count equal customers; raises ValueError on data that no purchase history can have."""
-        x, t_x, age = _checked(frequency, recency, T)
-        order = np.lexsort((age, t_x, x))
-        x, t_x, age = x[order], t_x[order], age[order]
-        new = np.ones(len(x), dtype=bool)
-        new[1:] = (np.diff(x) != 0) | (np.diff(t_x) != 0) | (np.diff(age) != 0)
-        cell = np.cumsum(new) - 1
-        index = np.empty(len(x), dtype=np.intp)
-        index[order] = cell
-        return cls(x[new], t_x[new], age[new], np.bincount(cell).astype(float), index)
+    def of(
+        cls,
+        frequency: ArrayLike,
+        recency: ArrayLike,
+        T: ArrayLike,
+        weights: ArrayLike | None = None,
+        index: bool = True,
+    ) -> Cells:
+        """Count equal customers; raises ValueError on data that no purchase history can have.
+
+        Parameters
+        ----------
+        frequency, recency, T : array-like of shape (customers,)
+        weights : array-like of shape (customers,), optional
+            How many customers each row stands for, above 0.
+        index : bool
+            Whether to remember the cell of every customer.
+        """
+        columns = checked_histories(frequency, recency, T)
+        codes = [_coding(v) for v in columns]
+        sizes = [c.size for c in codes]
+        if math.prod(sizes) > _LARGEST_KEY:
+            rows, of = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+            count = np.bincount(of, weights=weights).astype(float)
+            return cls(*np.ascontiguousarray(rows.T), count, of if index else None)
+        key = np.empty(len(columns[0]), dtype=np.int64)
+        for start in range(0, len(key), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            part = codes[0].codes(columns[0], rows)
+            for coding, column in zip(codes[1:], columns[1:], strict=True):
+                part *= coding.size
+                part += coding.codes(column, rows)
+            key[rows] = part
+        distinct, count, of = counted(key, math.prod(sizes), weights, index)
+        rest, age = np.divmod(distinct, sizes[2])
+        x, last = np.divmod(rest, sizes[1])
+        values = (coding.values(code) for coding, code in zip(codes, (x, last, age), strict=True))
+        return cls(*values, count, of)
 
     def scaled(self, factor: float) -> Cells:
         """The same cells with times multiplied by `factor`."""
         return Cells(self.x, self.t_x * factor, self.T * factor, self.count, self.index)
 
+    def thinned(self, customers: int) -> Cells:
+        """Every n-th customer in the order of the cells, about `customers` in all: a sample stratified by history."""
+        keep, taken = self._every(customers)
+        return Cells(self.x[keep], self.t_x[keep], self.T[keep], taken[keep])
 
-def _checked(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
-    x, t_x, age = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (frequency, recency, T)))
-    x, t_x, age = (np.atleast_1d(v).ravel() for v in (x, t_x, age))
+    def _every(self, customers: int) -> tuple[NDArray[np.bool_], Array]:
+        passed = np.floor(np.cumsum(self.count) * (customers / self.count.sum()) + 0.5)
+        taken = np.diff(passed, prepend=0.0)
+        return taken > 0, taken
+
+    @cached_property
+    def levels(self) -> tuple[Array, NDArray[np.intp]]:
+        """Distinct x, and the one of each cell."""
+        new = np.ones(len(self.x), dtype=bool)
+        new[1:] = self.x[1:] != self.x[:-1]
+        return self.x[new], np.cumsum(new) - 1
+
+    @cached_property
+    def age_pairs(self) -> tuple[Array, Array, NDArray[np.intp]]:
+        """Distinct (x, T), and the one of each cell."""
+        return self._pairs(self.T)
+
+    @cached_property
+    def grid(self) -> Grid:
+        """What the cells share; by themselves where sharing would not pay, as with continuous times."""
+        levels, level_of = self.levels
+        new = np.ones(len(self.x), dtype=bool)
+        new[1:] = (self.x[1:] != self.x[:-1]) | (self.t_x[1:] != self.t_x[:-1])
+        if new.sum() < 0.8 * len(new):
+            age_x, age, age_of = self.age_pairs
+            if new.sum() + len(age) < 0.8 * len(new):
+                last = (self.x[new], self.t_x[new], np.cumsum(new) - 1)
+                return Grid(levels, level_of, age_x, age, age_of, *last, float(self.T.max()), True)
+        return replace(self.apart, levels=levels, level_of=level_of)
+
+    @cached_property
+    def apart(self) -> Grid:
+        """Every cell by itself, for parameters that differ from cell to cell."""
+        alone = slice(None)
+        return Grid(self.x, alone, self.x, self.T, alone, self.x, self.t_x, alone, self.T, False)
+
+    def _pairs(self, times: Array) -> tuple[Array, Array, NDArray[np.intp]]:
+        levels, of = self.levels
+        codes, distinct = pd.factorize(times)
+        key, _, pair = counted(of * len(distinct) + codes, len(levels) * len(distinct), None, True)
+        level, time = np.divmod(key, len(distinct))
+        return levels[level], distinct[time], pair
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A likelihood of the form f(x) × (stay(x, T) × keep(x, T) + leave(x, t_x)), each factor computed where it varies.
+
+    Attributes
+    ----------
+    grid : Grid
+    log_level : array, shape of grid.levels
+    log_stay, keep : arrays, shape of grid.age
+        `keep` lies between 0 and 1; where it is below 1, `leave` counts something that belongs to after T.
+    log_leave : array, shape of grid.last
+    d_level, d_stay, d_leave : arrays of shape (k, …)
+        Derivatives of log_level, of stay × keep divided by stay, and of log_leave, in each parameter.
+    """
+
+    grid: Grid
+    log_level: Array
+    log_stay: Array
+    keep: Array | float
+    log_leave: Array
+    d_level: Array
+    d_stay: Array
+    d_leave: Array
+
+    def _joined(self) -> tuple[Array, Array, Array]:
+        """By cell: log of (keep + leave/stay), and the shares of stay and of leave in stay × keep + leave."""
+        log_odds = self.log_leave[self.grid.last_of] - self.log_stay[self.grid.age_of]
+        keep = self.keep if isinstance(self.keep, float) else self.keep[self.grid.age_of]
+        if log_odds.max() > _LARGEST_EXPONENT:
+            shift = np.maximum(log_odds - _LARGEST_EXPONENT, 0.0)
+            scale = np.exp(-shift)
+            odds = np.exp(log_odds - shift)
+            total = keep * scale + odds
+            return np.log(total) + shift, scale / total, odds / total
+        odds = np.exp(log_odds)
+        total = keep + odds
+        return np.log(total), 1.0 / total, odds / total
+
+    def by_cell(self) -> tuple[Array, Array]:
+        """Log-likelihood of each cell, shape (cells,), and its gradient, (k, cells)."""
+        grid = self.grid
+        value, stay, leave = self._joined()
+        gradient = (
+            self.d_level[:, grid.level_of] + stay * self.d_stay[:, grid.age_of] + leave * self.d_leave[:, grid.last_of]
+        )
+        return self.log_level[grid.level_of] + self.log_stay[grid.age_of] + value, gradient
+
+    def total(self, count: Array) -> tuple[float, Array]:
+        """Log-likelihood of all customers and its gradient, shape (k,)."""
+        grid = self.grid
+        value, stay, leave = self._joined()
+        at_level, at_age = grid.by_level(count), grid.by_age(count)
+        gradient = (
+            self.d_level @ at_level
+            + self.d_stay @ grid.by_age(stay * count)
+            + self.d_leave @ grid.by_last(leave * count)
+        )
+        return float(self.log_level @ at_level + self.log_stay @ at_age + value @ count), gradient
+
+
+# exp of it is finite, with room for a sum
+_LARGEST_EXPONENT = 700.0
+
+# Times are whole numbers of one of these parts of the unit in most data: whole units, or days counted in weeks.
+_PARTS = (1.0, DAYS_PER_WEEK)
+_LARGEST_CODE = 2**31
+_LARGEST_KEY = 2**62
+# Rows a pass works on at a time, so that its temporaries stay in the processor's cache.
+_BLOCK = 1 << 15
+
+
+@dataclass(frozen=True)
+class _Coding:
+    """How a column is written as whole numbers from 0 to `size` − 1 in the order of its values."""
+
+    size: int
+    lowest: int = 0
+    parts: float = 1.0
+    rank: NDArray[np.int64] | None = None
+    table: Array | None = None
+
+    def codes(self, column: Array, rows: slice) -> NDArray[np.int64]:
+        if self.rank is not None:
+            return self.rank[rows]
+        whole = column[rows] if self.parts == 1.0 else np.rint(column[rows] * self.parts)
+        code = whole.astype(np.int64)
+        code -= self.lowest
+        return code
+
+    def values(self, code: NDArray[np.int64]) -> Array:
+        return (code + self.lowest) / self.parts if self.table is None else self.table[code]
+
+
+def _coding(column: Array) -> _Coding:
+    low, high = float(column.min()), float(column.max())
+    for parts in _PARTS:
+        if (high - low) * parts < _LARGEST_CODE and _in_parts(column, parts):
+            lowest = round(low * parts)
+            return _Coding(round(high * parts) - lowest + 1, lowest, parts)
+    code, distinct = pd.factorize(column)
+    order = np.argsort(distinct)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return _Coding(len(order), rank=rank[code], table=distinct[order])
+
+
+def _in_parts(column: Array, parts: float) -> bool:
+    for start in range(0, len(column), _BLOCK):
+        part = column[start : start + _BLOCK]
+        if not (part == (np.floor(part) if parts == 1.0 else np.rint(part * parts) / parts)).all():
+            return False
+    return True
+
+
+def counted(
+    key: NDArray[np.int64], size: int, weights: ArrayLike | None, index: bool
+) -> tuple[NDArray[np.int64], Array, NDArray[np.intp] | None]:
+    """Distinct keys in order, how often (or with what weight) each occurs, and the one of each row if wanted."""
+    if size <= max(2 * len(key), 1 << 16):
+        count = np.bincount(key, weights=weights, minlength=size)
+        distinct = np.flatnonzero(count > 0)
+        of = None
+        if index:
+            place = np.empty(size, dtype=np.intp)
+            place[distinct] = np.arange(len(distinct))
+            of = place[key]
+        return distinct, count[distinct].astype(float), of
+    if weights is None and not index:
+        distinct, count = np.unique(key, return_counts=True)
+        return distinct, count.astype(float), None
+    code, found = pd.factorize(key)
+    order = np.argsort(found)
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    of = rank[code]
+    return found[order], np.bincount(of, weights=weights).astype(float), of if index else None
+
+
+def checked_histories(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
+    """The three columns as arrays of floats, one row a customer; raises ValueError on an impossible history."""
+    x, t_x, age = (np.asarray(v, dtype=float) for v in (frequency, recency, T))
+    if not x.shape == t_x.shape == age.shape or x.ndim != 1:
+        x, t_x, age = (np.atleast_1d(v).ravel() for v in np.broadcast_arrays(x, t_x, age))
     if len(x) == 0:
         raise ValueError("purchase data: no customer; give one row a customer")
+    for start in range(0, len(x), _BLOCK):
+        a, b, c = (v[start : start + _BLOCK] for v in (x, t_x, age))
+        # a missing value fails every comparison
+        possible = (a >= 0) & (a == np.floor(a)) & (a < np.inf) & (b >= 0) & (b <= c) & (c < np.inf)
+        if not (possible & ((a == 0) == (b == 0))).all():
+            _explain(a, b, c, start)
+    return x, t_x, age
+
+
+def _explain(x: Array, t_x: Array, age: Array, start: int) -> None:
     if not (np.isfinite(x).all() and np.isfinite(t_x).all() and np.isfinite(age).all()):
         raise ValueError("purchase data: a frequency, recency or T is missing; drop or fill those rows")
     for wrong, what in (
@@ -100,9 +383,20 @@ def _checked(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Ar
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ValueError(
-                f"purchase data, row {row}: {what} (frequency={x[row]:g}, recency={t_x[row]:g}, T={age[row]:g})"
+                f"purchase data, row {start + row}: {what} (frequency={x[row]:g}, recency={t_x[row]:g}, T={age[row]:g})"
             )
-    return x, t_x, age
+
+
+def checked_weights(weights: ArrayLike | None, customers: int) -> Array | None:
+    """Weights as an array of shape (customers,), or None; raises ValueError unless finite, not negative, not all 0."""
+    if weights is None:
+        return None
+    weight = np.asarray(weights, dtype=float)
+    if weight.shape != (customers,):
+        raise ValueError(f"weights: {weight.size} weights for {customers} rows; give one a row")
+    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        raise ValueError("weights: every weight must be a number from 0 up, and one must be above 0")
+    return weight
 
 
 class PurchaseModel:
@@ -113,6 +407,10 @@ class PurchaseModel:
     frequency, recency, T : array-like of shape (customers,)
         Repeat purchases (whole numbers), time from the first to the last purchase, and time from the first
         purchase to the end of observation, in any one unit of time.
+    weights : array-like of shape (customers,), optional
+        How many customers each row stands for (counts, or survey weights); rows of weight 0 are left out. The
+        likelihood, `nobs` and the standard errors are those of the data with each row repeated that often, so
+        survey weights should add up to the number of customers that were asked.
 
     Notes
     -----
@@ -125,15 +423,58 @@ class PurchaseModel:
     time_parameters: ClassVar[tuple[str, ...]]
     results_class: ClassVar[type[PurchaseResults]]
     can_leave: ClassVar[bool] = True
+    known: ClassVar[dict[str, type[PurchaseModel]]] = {}
 
-    def __init__(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> None:
-        self.cells = Cells.of(frequency, recency, T)
-        self.nobs = int(self.cells.count.sum())
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if "name" in vars(cls):
+            PurchaseModel.known[cls.name] = cls
+
+    def __init__(
+        self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike, weights: ArrayLike | None = None
+    ) -> None:
+        if weights is not None:
+            frequency, recency, T = checked_histories(frequency, recency, T)
+            weight = checked_weights(weights, len(frequency))
+            used = weight > 0
+            frequency, recency, T, weights = (v[used] for v in (frequency, recency, T, weight))
+        self.cells = Cells.of(frequency, recency, T, weights=weights, index=False)
+        self.nobs = whole(self.cells.count.sum())
+
+    @classmethod
+    def without_data(cls, nobs: float, **settings: object) -> PurchaseModel:
+        """A model that scores but holds no data, for results that come from a file.
+
+        Parameters
+        ----------
+        nobs : float
+            Customers that the fit used.
+        **settings
+            What :meth:`settings` returned.
+        """
+        model = cls.__new__(cls)
+        model.nobs = whole(nobs)
+        vars(model).update(settings)
+        return model
+
+    def settings(self) -> dict[str, object]:
+        """What a model needs besides its parameters to score, as plain values for JSON; nothing for most."""
+        return {}
+
+    def __getattr__(self, name: str) -> object:
+        if name == "cells":
+            raise ModelNotFitted(f"{self.name}: loaded from JSON, it holds no data; make the model from data again")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @staticmethod
     def loglike_cells(params: Array, cells: Cells) -> tuple[Array, Array]:
         """Log-likelihood of each cell, shape (cells,), and its gradient in the parameters, (k, cells)."""
         raise NotImplementedError
+
+    def loglike_total(self, params: Array, cells: Cells) -> tuple[float, Array]:
+        """Log-likelihood of all customers in `cells` and its gradient, shape (k,)."""
+        value, gradient = self.loglike_cells(params, cells)
+        return float(value @ cells.count), gradient @ cells.count
 
     def start(self, cells: Cells) -> list[Array]:
         """Starting parameters on the natural clock, most plausible first."""
@@ -141,16 +482,16 @@ class PurchaseModel:
 
     def loglike(self, params: ArrayLike) -> float:
         """Log-likelihood of the whole base at `params`, in the caller's unit of time."""
-        value, _ = self.loglike_cells(np.asarray(params, dtype=float), self.cells)
-        return float(value @ self.cells.count)
+        return self.loglike_total(np.asarray(params, dtype=float), self.cells)[0]
 
     def score(self, params: ArrayLike) -> Array:
         """Exact gradient of `loglike`, shape (k,)."""
-        _, gradient = self.loglike_cells(np.asarray(params, dtype=float), self.cells)
-        return gradient @ self.cells.count
+        return self.loglike_total(np.asarray(params, dtype=float), self.cells)[1]
 
     def fit(self) -> PurchaseResults:
         """Maximise the likelihood by quasi-Newton steps with exact gradients on log parameters.
+
+        A large base is fitted on a sample first, whose estimates and curvature leave a few steps for the whole.
 
         Returns
         -------
@@ -171,16 +512,8 @@ class PurchaseModel:
             )
         clock = float(cells.count @ cells.T) / self.nobs
         natural = cells.scaled(1.0 / clock)
-
-        def objective(log_params: Array) -> tuple[float, Array]:
-            params = np.exp(log_params)
-            value, gradient = self.loglike_cells(params, natural)
-            return (
-                -float(value @ natural.count) / self.nobs,
-                -(gradient @ natural.count) * params / self.nobs,
-            )
-
-        fit = maximise(objective, [np.log(s) for s in self.start(natural)])
+        starts = [np.log(s) for s in self.start(natural)]
+        fit = maximise_in_stages([self._objective(c) for c in _stages(natural)], starts)
         scale = np.array([clock if p in self.time_parameters else 1.0 for p in self.parameter_names])
         verdict = judge(fit, self.parameter_names, self.nobs)
         purchases = float(cells.count @ cells.x)
@@ -191,6 +524,56 @@ class PurchaseModel:
             llf=-fit.value * self.nobs - purchases * np.log(clock),
             verdict=verdict,
         )
+
+    def _objective(self, cells: Cells) -> Objective:
+        customers = float(cells.count.sum())
+
+        def objective(log_params: Array) -> tuple[float, Array]:
+            params = np.exp(log_params)
+            value, gradient = self.loglike_total(params, cells)
+            return -value / customers, -gradient * params / customers
+
+        return objective
+
+
+def quadrature_rule(nodes: int) -> tuple[Array, Array]:
+    """Gauss–Legendre nodes and weights on (0, 1)."""
+    at, weight = leggauss(nodes)
+    return 0.5 * (at + 1.0), 0.5 * weight
+
+
+def negative_binomial(n: Array, shape: Array | float, scale: Array | float, t: Array | float) -> Array:
+    """P(n purchases in t) at a rate λ ~ gamma(shape, scale), in the common shape of the four."""
+    beyond = np.log1p(t / scale)
+    with np.errstate(divide="ignore"):
+        log_share = np.log(t) - np.log(scale) - beyond
+    rising = special.gammaln(shape + n) - special.gammaln(shape) - special.gammaln(n + 1.0)
+    return np.exp(rising - shape * beyond + np.where(n > 0, n * np.where(n > 0, log_share, 0.0), 0.0))
+
+
+def whole(count: float) -> int | float:
+    """A count as an int where it is one."""
+    return int(count) if float(count).is_integer() else float(count)
+
+
+# Sizes of the samples that come before the whole base: the smallest, and how much larger the next one is.
+_SMALLEST_STAGE = 3_000
+_STAGE_FACTOR = 12
+
+
+def stage_sizes(customers: float) -> list[int]:
+    """Sizes of the samples that a fit on `customers` goes through first, smallest first; none for a small base."""
+    sizes, size = [], _SMALLEST_STAGE
+    while size * 3 <= customers:
+        sizes.append(size)
+        size *= _STAGE_FACTOR
+    return sizes
+
+
+def _stages(cells: Cells) -> list[Cells]:
+    # where most customers share few cells, a sample has nearly as many cells as the whole and gains nothing
+    cheaper = [cells.thinned(size) for size in stage_sizes(float(cells.count.sum())) if size * 2 <= len(cells.x)]
+    return [*cheaper, cells]
 
 
 @dataclass(frozen=True)
@@ -203,8 +586,30 @@ class Maximum:
     hessian: Array
     log_covariance: Array
 
+    @property
+    def inner(self) -> bool:
+        """True where the gradient is zero and the curvature positive in every direction."""
+        return bool(np.isfinite(self.log_covariance).all() and np.abs(self.gradient).max() < 1e-7)
 
-def maximise(objective, starts: list[Array]) -> Maximum:
+
+def maximise_in_stages(objectives: list[Objective], starts: list[Array]) -> Maximum:
+    """Minimise the last of several objectives, each of which is close to the one before.
+
+    Parameters
+    ----------
+    objectives : list of callables
+        On growing samples, the whole last; see :func:`maximise`.
+    starts : list of arrays of shape (k,)
+        For the first.
+    """
+    best = maximise(objectives[0], starts)
+    for objective in objectives[1:]:
+        refined = _refined(objective, best)
+        best = maximise(objective, [best.log_params, *starts]) if refined is None else refined
+    return best
+
+
+def maximise(objective: Objective, starts: list[Array]) -> Maximum:
     """Minimise a mean negative log-likelihood over log parameters from several starts.
 
     Parameters
@@ -234,15 +639,39 @@ def maximise(objective, starts: list[Array]) -> Maximum:
         candidate = _polished(objective, found.x)
         if best is None or candidate.value < best.value - 1e-12:
             best = candidate
-        if np.isfinite(best.log_covariance).all() and np.abs(best.gradient).max() < 1e-7:
+        if best.inner:
             break
     assert best is not None
     return best
 
 
-def _polished(objective, log_params: Array) -> Maximum:
-    value, gradient = objective(log_params)
-    hessian = _hessian(objective, log_params)
+def _refined(objective: Objective, near: Maximum) -> Maximum | None:
+    """The inner minimum next to that of a similar objective, by BFGS steps from its curvature; None without one."""
+    if not near.inner:
+        return None
+    point, inverse = near.log_params, near.log_covariance
+    value, gradient = objective(point)
+    for _ in range(25):
+        if np.abs(gradient).max() < 1e-7:
+            found = _polished(objective, point, (value, gradient))
+            return found if found.inner else None
+        step = -inverse @ gradient
+        if np.abs(step).max() > 1.0 or np.abs(point + step).max() > LOG_BOUND - 2.0:
+            return None
+        trial_value, trial_gradient = objective(point + step)
+        change = trial_gradient - gradient
+        along = float(change @ step)
+        if not (trial_value <= value + 1e-12 * abs(value) and along > 0):
+            return None
+        left = np.eye(len(step)) - np.outer(step, change) / along
+        inverse = left @ inverse @ left.T + np.outer(step, step) / along
+        point, value, gradient = point + step, trial_value, trial_gradient
+    return None
+
+
+def _polished(objective: Objective, log_params: Array, known: tuple[float, Array] | None = None) -> Maximum:
+    value, gradient = known or objective(log_params)
+    hessian = _hessian(objective, log_params, gradient)
     for _ in range(4):
         if not _positive_definite(hessian) or np.abs(gradient).max() < 1e-12:
             break
@@ -254,18 +683,17 @@ def _polished(objective, log_params: Array) -> Maximum:
         if np.abs(trial_gradient).max() >= np.abs(gradient).max() or np.abs(trial).max() > LOG_BOUND:
             break
         log_params, value, gradient = trial, trial_value, trial_gradient
-        hessian = _hessian(objective, log_params)
+        if np.abs(step).max() < 1e-5:
+            break  # so short a step leaves the curvature as it was
+        hessian = _hessian(objective, log_params, gradient)
     covariance = np.linalg.inv(hessian) if _positive_definite(hessian) else np.full_like(hessian, np.nan)
     return Maximum(log_params, value, gradient, hessian, covariance)
 
 
-def _hessian(objective, log_params: Array, width: float = 1e-4) -> Array:
-    rows = []
-    for j in range(len(log_params)):
-        step = np.zeros_like(log_params)
-        step[j] = width
-        rows.append((objective(log_params + step)[1] - objective(log_params - step)[1]) / (2 * width))
-    hessian = np.array(rows)
+def _hessian(objective: Objective, log_params: Array, gradient: Array, width: float = 1e-6) -> Array:
+    # differences of an exact gradient: one step a parameter is good to about six digits
+    steps = width * np.eye(len(log_params))
+    hessian = np.array([(objective(log_params + step)[1] - gradient) / width for step in steps])
     return (hessian + hessian.T) / 2
 
 
@@ -273,7 +701,7 @@ def _positive_definite(matrix: Array) -> bool:
     return bool(np.isfinite(matrix).all() and np.linalg.eigvalsh(matrix).min() > 1e-10)
 
 
-def judge(fit: Maximum, names: tuple[str, ...], nobs: int) -> Verdict:
+def judge(fit: Maximum, names: tuple[str, ...], nobs: float) -> Verdict:
     """Say whether a maximum is an inner, well-determined one.
 
     Parameters
@@ -308,7 +736,8 @@ class PurchaseResults:
     params : Series of shape (k,)
         Estimates in the unit of time of the data.
     log_cov : array of shape (k, k)
-        Covariance of the logarithms of the estimates (inverse observed information).
+        Covariance of the logarithms of the estimates, and of the estimates themselves where they may be negative
+        (inverse observed information).
     llf : float
         Log-likelihood at the estimates, in the data's unit of time.
     verdict : Verdict
@@ -321,20 +750,33 @@ class PurchaseResults:
     verdict: Verdict
 
     @property
+    def _logged(self) -> NDArray[np.bool_]:
+        """Which parameters are above 0 by their nature, shape (k,)."""
+        return np.ones(len(self.params), dtype=bool)
+
+    @property
+    def _slopes(self) -> Array:
+        """Derivative of each estimate in what `log_cov` is about."""
+        return np.where(self._logged, self.params.to_numpy(), 1.0)
+
+    @property
     def bse(self) -> pd.Series:
         """Standard errors of `params`; NaN where the maximum is not an inner one."""
         variance = np.where(np.diag(self.log_cov) > 0, np.diag(self.log_cov), np.nan)
-        return (self.params * np.sqrt(variance)).rename("std_err")
+        return pd.Series(self._slopes * np.sqrt(variance), index=self.params.index, name="std_err")
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance of the estimates, shape (k, k)."""
-        values = self.params.to_numpy()
-        return pd.DataFrame(self.log_cov * np.outer(values, values), index=self.params.index, columns=self.params.index)
+        values = self.log_cov * np.outer(self._slopes, self._slopes)
+        return pd.DataFrame(values, index=self.params.index, columns=self.params.index)
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Intervals built on the log scale, so that they stay positive: columns `low` and `high`."""
-        half = stats.norm.ppf(1 - alpha / 2) * self.bse / self.params
-        return pd.DataFrame({"low": self.params * np.exp(-half), "high": self.params * np.exp(half)})
+        """Intervals, columns `low` and `high`, built on the log scale for parameters that must stay positive."""
+        half = stats.norm.ppf(1 - alpha / 2) * self.bse / self._slopes
+        logged = self._logged
+        low = np.where(logged, self.params * np.exp(-half.where(logged, 0.0)), self.params - half)
+        high = np.where(logged, self.params * np.exp(half.where(logged, 0.0)), self.params + half)
+        return pd.DataFrame({"low": low, "high": high}, index=self.params.index)
 
     @property
     def aic(self) -> float:
@@ -361,7 +803,60 @@ class PurchaseResults:
         if not np.isfinite(self.log_cov).all():
             raise ModelNotFitted(f"{self.model.name}: no covariance to draw parameters from ({self.verdict.reason})")
         root = np.linalg.cholesky(self.log_cov)
-        return np.exp(np.log(self.params.to_numpy()) + rng.standard_normal((size, len(self.params))) @ root.T)
+        values, logged = self.params.to_numpy(), self._logged
+        centre = np.where(logged, np.log(np.where(logged, values, 1.0)), values)
+        draws = centre + rng.standard_normal((size, len(values))) @ root.T
+        return np.where(logged, np.exp(np.where(logged, draws, 0.0)), draws)
+
+    def to_json(self, time_unit: str) -> str:
+        """The fit as JSON text, without the data.
+
+        Parameters
+        ----------
+        time_unit : str
+            What times were counted in, such as "weeks".
+        """
+        return SavedFit(
+            model=self.model.name,
+            params=self.params,
+            log_cov=self.log_cov,
+            llf=self.llf,
+            nobs=self.model.nobs,
+            status=self.verdict.status,
+            reason=self.verdict.reason,
+            settings=self.model.settings(),
+            unit=time_unit,
+        ).to_json()
+
+    @classmethod
+    def from_json(cls, text: str, time_unit: str | None = None) -> PurchaseResults:
+        """Results that score as those that were written; their model holds no data.
+
+        Parameters
+        ----------
+        text : str
+            From :meth:`to_json` of any purchase model's results.
+        time_unit : str, optional
+            What the caller counts times in, to be sure that the file does too.
+
+        Raises
+        ------
+        ValueError
+            When the text is no fitted purchase model of a known version, or in another unit of time.
+        """
+        saved = SavedFit.from_json(text, time_unit)
+        model = PurchaseModel.known.get(saved.model)
+        if model is None or not issubclass(model.results_class, cls):
+            wanted = sorted(name for name, m in PurchaseModel.known.items() if issubclass(m.results_class, cls))
+            raise ValueError(f"fitted model: {saved.model!r} is not one of {', '.join(wanted)}")
+        loaded = model.without_data(saved.nobs, **saved.settings)
+        if tuple(saved.params.index) != tuple(loaded.parameter_names):
+            raise ValueError(
+                f"fitted model: the file of {saved.model} has the parameters {', '.join(saved.params.index)} "
+                f"instead of {', '.join(loaded.parameter_names)}; write it again"
+            )
+        verdict = Verdict(saved.status, saved.reason)
+        return model.results_class(loaded, saved.params, saved.log_cov, saved.llf, verdict)
 
     def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability that a customer with this history is still one, shape (customers,)."""
@@ -395,8 +890,26 @@ class PurchaseResults:
         """
         cells = Cells.of(frequency, recency, T)
         alive = self._alive_cells(cells)
-        x, age, pair = _distinct_pairs(cells.x, cells.T)
+        x, age, pair = cells.age_pairs
         return (alive * self._purchases_if_alive(t, x, age, discount)[pair])[cells.index]
+
+    def count_distribution(self, n_max: int, t: float, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
+        """P(X(T, T+t) = n | history) for n = 0 … n_max, shape (customers, n_max + 1).
+
+        Parameters
+        ----------
+        n_max : int
+            The largest number of purchases; what a row lacks to 1 is the probability of more.
+        t : float
+            Horizon, in the data's unit of time.
+        frequency, recency, T : array-like of shape (customers,)
+        """
+        cells = Cells.of(frequency, recency, T)
+        alive = self._alive_cells(cells)[:, None]
+        x, age, pair = cells.age_pairs
+        chances = alive * self._counts_if_alive(np.arange(n_max + 1.0), t, x, age)[pair]
+        chances[:, 0] += 1.0 - alive[:, 0]
+        return chances[cells.index]
 
     def simulate_future(
         self,
@@ -424,15 +937,8 @@ class PurchaseResults:
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
         raise NotImplementedError
 
-
-def _distinct_pairs(x: Array, age: Array) -> tuple[Array, Array, NDArray[np.intp]]:
-    order = np.lexsort((age, x))
-    x_sorted, age_sorted = x[order], age[order]
-    new = np.ones(len(x), dtype=bool)
-    new[1:] = (np.diff(x_sorted) != 0) | (np.diff(age_sorted) != 0)
-    pair = np.empty(len(x), dtype=np.intp)
-    pair[order] = np.cumsum(new) - 1
-    return x_sorted[new], age_sorted[new], pair
+    def _counts_if_alive(self, n: Array, t: float, x: Array, age: Array) -> Array:
+        raise NotImplementedError(f"{self.model.name}: the distribution of counts is not available for this model")
 
 
 def expected_cumulative(results: PurchaseResults, T: ArrayLike, at: ArrayLike) -> Array:

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.errors import RapportError
+
 MEASURES = {"r_score": "recency_days", "f_score": "frequency", "m_score": "spend"}
 BEST_IS_LOW = ("r_score",)
 
@@ -60,13 +62,13 @@ def edges_from_counts(values: ArrayLike, counts: ArrayLike, bins: int = 5) -> Ed
 
     Raises
     ------
-    ValueError
+    RapportError, ValueError
         No customer, or a value that is missing.
     """
     value = np.asarray(values, dtype=float)
     count = np.asarray(counts, dtype=np.int64)
     if len(value) == 0 or count.sum() == 0:
-        raise ValueError("RFM: no customer to score")
+        raise RapportError("valuation: no customer has a day on which they paid more than they took back")
     if not np.isfinite(value).all():
         raise ValueError("RFM: a value is missing; every customer needs recency, frequency and spend")
     order = np.argsort(value)

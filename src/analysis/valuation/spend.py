@@ -10,35 +10,118 @@ Source: Fader, P. S. & Hardie, B. G. S. (2013). The gamma-gamma model of monetar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from analysis.valuation.purchases import Array, ModelNotFitted, Verdict, judge, maximise
+from analysis.valuation.purchases import (
+    Array,
+    ModelNotFitted,
+    Objective,
+    Verdict,
+    checked_weights,
+    counted,
+    judge,
+    maximise_in_stages,
+    stage_sizes,
+    whole,
+)
+from analysis.valuation.saved import SavedFit
 
 _NAMES = ("p", "q", "gamma")
+_CENTS = 100.0
 
 
-def _loglike_rows(params: Array, x: Array, z: Array) -> tuple[Array, Array]:
-    """Log-likelihood by customer, eq. 1a, and its gradient in (p, q, γ), shape (3, customers)."""
-    p, q, gamma = params
-    levels, of = np.unique(x, return_inverse=True)
-    log_total = np.log(gamma + x * z)
-    shape = p * x + q
-    per_level = special.gammaln(p * levels + q) - special.gammaln(p * levels) - special.gammaln(q)
-    value = per_level[of] + q * np.log(gamma) + (p * x - 1.0) * np.log(z) + p * x * np.log(x) - shape * log_total
-    digamma = special.digamma(p * levels + q)
-    gradient = np.stack(
-        [
-            x * ((digamma - special.digamma(p * levels))[of] + np.log(z) + np.log(x) - log_total),
-            (digamma - special.digamma(q))[of] + np.log(gamma) - log_total,
-            q / gamma - shape / (gamma + x * z),
-        ]
-    )
-    return value, gradient
+@dataclass(frozen=True)
+class _Totals:
+    """What the likelihood needs of the customers: how many made x purchases, and who spent how much in all.
+
+    Attributes
+    ----------
+    levels, customers : arrays
+        Distinct x, and how many customers there are of each.
+    total, count, purchases : arrays
+        Distinct total spends x z̄, how many customers have each, and how many purchases those made.
+    log_mean, log_total : float
+        Sums over customers of log z̄, and of x log(x z̄).
+    """
+
+    levels: Array
+    customers: Array
+    total: Array
+    count: Array
+    purchases: Array
+    log_mean: float
+    log_total: float
+    nobs: float
+
+    @classmethod
+    def of(cls, x: Array, z: Array, weight: Array) -> _Totals:
+        times = x.astype(np.int64)
+        level, customers, _ = counted(times, int(times.max(initial=0)) + 1, weight, False)
+        levels = level.astype(float)
+        total, count, purchases = _by_total(x * z, weight, weight * x)
+        with_log = np.log(total)
+        log_total = float(purchases @ with_log)
+        log_mean = float(count @ with_log) - float(customers @ np.log(levels))
+        return cls(levels, customers, total, count, purchases, log_mean, log_total, float(weight.sum()))
+
+    def scaled(self, factor: float) -> _Totals:
+        """The same customers with money multiplied by `factor`."""
+        shift = np.log(factor)
+        return replace(
+            self,
+            total=self.total * factor,
+            log_mean=self.log_mean + self.nobs * shift,
+            log_total=self.log_total + float(self.levels @ self.customers) * shift,
+        )
+
+    def loglike(self, params: Array) -> tuple[float, Array]:
+        """Log-likelihood, eq. 1a, and its gradient in (p, q, γ), shape (3,)."""
+        p, q, gamma = params
+        levels, customers = self.levels, self.customers
+        beyond = gamma + self.total
+        log_beyond = np.log(beyond)
+        per_beyond = np.divide(1.0, beyond, out=beyond)
+        once, times = float(self.count @ log_beyond), float(self.purchases @ log_beyond)
+        per_level = special.gammaln(p * levels + q) - special.gammaln(p * levels) - special.gammaln(q)
+        value = (
+            customers @ per_level
+            + self.nobs * q * np.log(gamma)
+            + p * (self.log_total - times)
+            - self.log_mean
+            - q * once
+        )
+        digamma = special.digamma(p * levels + q)
+        gradient = np.array(
+            [
+                customers @ (levels * (digamma - special.digamma(p * levels))) + self.log_total - times,
+                customers @ (digamma - special.digamma(q)) + self.nobs * np.log(gamma) - once,
+                self.nobs * q / gamma - p * (self.purchases @ per_beyond) - q * (self.count @ per_beyond),
+            ]
+        )
+        return float(value), gradient
+
+
+def _by_total(total: Array, count: Array, purchases: Array) -> tuple[Array, Array, Array]:
+    """Distinct totals in order with the sums of `count` and `purchases` in each."""
+    highest = total.max(initial=0.0) * _CENTS
+    if highest < max(2 * len(total), 1 << 16):
+        cents = np.rint(total * _CENTS)
+        # a mean of amounts in cents, times their number, is off by rounding errors only
+        if (np.abs(total * _CENTS - cents) <= 1e-9 * cents).all():
+            key = cents.astype(np.int64)
+            found = np.bincount(key, weights=count)
+            distinct = np.flatnonzero(found > 0)
+            return distinct / _CENTS, found[distinct], np.bincount(key, weights=purchases)[distinct]
+    order = np.argsort(total)
+    total = total[order]
+    first = np.flatnonzero(np.diff(total, prepend=-1.0) > 0)
+    return total[first], np.add.reduceat(count[order], first), np.add.reduceat(purchases[order], first)
 
 
 @dataclass(frozen=True)
@@ -87,6 +170,35 @@ class GammaGammaResults:
         """Draw parameter sets, shape (size, 3), from the normal approximation on the log scale."""
         root = np.linalg.cholesky(self.log_cov)
         return np.exp(np.log(self.params.to_numpy()) + rng.standard_normal((size, 3)) @ root.T)
+
+    def to_json(self, money_unit: str) -> str:
+        """The fit as JSON text, without the data; `money_unit` says what spend was counted in, such as "USD"."""
+        return SavedFit(
+            model=GammaGamma.name,
+            params=self.params,
+            log_cov=self.log_cov,
+            llf=self.llf,
+            nobs=self.nobs,
+            status=self.verdict.status,
+            reason=self.verdict.reason,
+            settings={"left_out": self.left_out},
+            unit=money_unit,
+        ).to_json()
+
+    @classmethod
+    def from_json(cls, text: str, money_unit: str | None = None) -> GammaGammaResults:
+        """Results that score as those that were written.
+
+        Raises
+        ------
+        ValueError
+            When the text is no fitted gamma-gamma model of a known version, or in another unit of money.
+        """
+        saved = SavedFit.from_json(text, money_unit)
+        if saved.model != GammaGamma.name or tuple(saved.params.index) != _NAMES:
+            raise ValueError(f"fitted model: {saved.model!r} is not {GammaGamma.name}")
+        verdict = Verdict(saved.status, saved.reason)
+        return cls(saved.params, saved.log_cov, saved.llf, saved.nobs, saved.settings["left_out"], verdict)
 
     @property
     def population_mean(self) -> float:
@@ -142,27 +254,35 @@ class GammaGamma:
     monetary_value : array-like of shape (customers,)
         Mean spend of the repeat purchases, money. Rows with frequency 0, or a mean that is missing, zero or
         negative, cannot enter a gamma distribution: they are left out and counted in `left_out`.
+    weights : array-like of shape (customers,), optional
+        How many customers each row stands for, as in :class:`analysis.valuation.PurchaseModel`.
     """
 
     name = "gamma-gamma"
 
-    def __init__(self, frequency: ArrayLike, monetary_value: ArrayLike) -> None:
-        x, z = _usable(frequency, monetary_value)
-        if len(x) != np.size(monetary_value):
+    def __init__(self, frequency: ArrayLike, monetary_value: ArrayLike, weights: ArrayLike | None = None) -> None:
+        if np.shape(frequency) != np.shape(monetary_value):
             raise ValueError("gamma-gamma: frequency and monetary_value must have the same length")
-        order = np.lexsort((z, x))
-        x, z = x[order], z[order]
-        self.frequency, self.monetary_value = x[x > 0], z[x > 0]
-        self.nobs = len(self.frequency)
-        self.left_out = len(x) - self.nobs
+        x, z = _usable(frequency, monetary_value)
+        weight = np.ones(len(x)) if weights is None else checked_weights(weights, len(x))
+        used = (x > 0) & (weight > 0)
+        if (x[used] != np.floor(x[used])).any():
+            raise ValueError("gamma-gamma: frequency must be a whole number from 0 up")
+        self.frequency, self.monetary_value, self.weights = x[used], z[used], weight[used]
+        self.nobs = whole(self.weights.sum())
+        self.left_out = whole(weight.sum() - self.weights.sum())
+
+    @cached_property
+    def _totals(self) -> _Totals:
+        return _Totals.of(self.frequency, self.monetary_value, self.weights)
 
     def loglike(self, params: ArrayLike) -> float:
         """Log-likelihood at (p, q, γ)."""
-        return float(_loglike_rows(np.asarray(params, dtype=float), self.frequency, self.monetary_value)[0].sum())
+        return self._totals.loglike(np.asarray(params, dtype=float))[0]
 
     def score(self, params: ArrayLike) -> Array:
         """Exact gradient of `loglike`, shape (3,)."""
-        return _loglike_rows(np.asarray(params, dtype=float), self.frequency, self.monetary_value)[1].sum(axis=1)
+        return self._totals.loglike(np.asarray(params, dtype=float))[1]
 
     def fit(self) -> GammaGammaResults:
         """Maximise the likelihood; money is measured internally in units of its mean.
@@ -177,16 +297,10 @@ class GammaGamma:
                 f"gamma-gamma: {self.nobs} customers with repeat spend above zero are too few, or too alike, "
                 "to show how spend differs; watch for longer"
             )
-        unit = float(self.monetary_value.mean())
-        x, z = self.frequency, self.monetary_value / unit
-
-        def objective(log_params: Array) -> tuple[float, Array]:
-            params = np.exp(log_params)
-            value, gradient = _loglike_rows(params, x, z)
-            return -float(value.sum()) / self.nobs, -gradient.sum(axis=1) * params / self.nobs
-
+        unit = float(self.monetary_value @ self.weights) / self.nobs
+        objectives = [_objective(totals.scaled(1.0 / unit)) for totals in self._stages()]
         starts = [np.log([p, q, (q - 1.0) / p]) for p, q in ((4.0, 4.0), (1.5, 8.0), (10.0, 2.5))]
-        fit = maximise(objective, starts)
+        fit = maximise_in_stages(objectives, starts)
         params = pd.Series(np.exp(fit.log_params) * [1.0, 1.0, unit], index=list(_NAMES), name="estimate")
         verdict = judge(fit, _NAMES, self.nobs)
         if verdict.usable and params["q"] <= 1.0:
@@ -199,3 +313,19 @@ class GammaGamma:
             left_out=self.left_out,
             verdict=verdict,
         )
+
+    def _stages(self) -> list[_Totals]:
+        rows, stages = len(self.frequency), []
+        for size in stage_sizes(len(self._totals.total)):
+            every = slice(None, None, rows // size)
+            stages.append(_Totals.of(self.frequency[every], self.monetary_value[every], self.weights[every]))
+        return [*stages, self._totals]
+
+
+def _objective(totals: _Totals) -> Objective:
+    def objective(log_params: Array) -> tuple[float, Array]:
+        params = np.exp(log_params)
+        value, gradient = totals.loglike(params)
+        return -value / totals.nobs, -gradient * params / totals.nobs
+
+    return objective

@@ -12,7 +12,7 @@ import ibis
 import pandas as pd
 
 MONEY = "decimal(18, 4)"
-_MARGIN = "decimal(38, 8)"  # a decimal of 4 places times a rate of 4 places
+MARGIN = "decimal(38, 8)"  # a decimal of 4 places times a rate of 4 places
 DAYS_PER_WEEK = 7.0
 
 
@@ -31,7 +31,7 @@ def purchase_days(order_lines: ibis.Table, observed_to: datetime.date | None = N
     ibis.Table
         `customer_id`, `order_date`, `spend` (decimal).
     """
-    lines = _within(order_lines, observed_to)
+    lines = within(order_lines, observed_to)
     days = lines.group_by(["customer_id", "order_date"]).aggregate(spend=lines.net_amount.cast(MONEY).sum())
     return days.filter(days.spend > 0)
 
@@ -65,21 +65,19 @@ def customer_summary(
     A customer whose every day nets to zero or less has never been on an occasion and has no row here:
     :func:`without_purchase` counts them and their money.
     """
-    lines = _within(order_lines, observed_to)
+    lines = within(order_lines, observed_to)
     days = purchase_days(order_lines, observed_to)
-    first = days.group_by("customer_id").aggregate(first_day=days.order_date.min())
-    dated = days.join(first, "customer_id")
-    clock = dated.group_by("customer_id").aggregate(
-        first_day=dated.first_day.min(),
-        last_day=dated.order_date.max(),
-        occasions=dated.count(),
-        repeat_spend=ibis.ifelse(dated.order_date > dated.first_day, dated.spend, ibis.literal(0).cast(MONEY)).sum(),
+    clock = days.group_by("customer_id").aggregate(
+        first_day=days.order_date.min(),
+        last_day=days.order_date.max(),
+        occasions=days.count(),
+        repeat_spend=days.spend.sum() - days.spend.argmin(days.order_date),
     )
-    priced = lines.mutate(line_margin=_line_margin(lines, margin_rate).cast(_MARGIN))
+    priced = lines.mutate(line_margin=line_margin(lines, margin_rate).cast(MARGIN))
     money = priced.group_by("customer_id").aggregate(
         orders=priced.order_id.nunique(where=~priced.is_return),
         spend=priced.net_amount.cast(MONEY).sum(),
-        margin=priced.line_margin.sum().cast(_MARGIN),
+        margin=priced.line_margin.sum().cast(MARGIN),
         unknown=priced.line_margin.isnull().any(),
     )
     end = ibis.literal(observed_to)
@@ -108,7 +106,7 @@ def without_purchase(order_lines: ibis.Table, observed_to: datetime.date) -> dic
     dict
         `customers` (count) and `spend` (the sum of their net amounts, money).
     """
-    lines = _within(order_lines, observed_to)
+    lines = within(order_lines, observed_to)
     buyers = purchase_days(order_lines, observed_to).select("customer_id").distinct()
     rest = lines.anti_join(buyers, "customer_id")
     total = rest.aggregate(
@@ -134,10 +132,10 @@ def calibration_holdout(
     Returns
     -------
     DataFrame, one row a customer with an occasion by `calibration_end`, sorted by `customer_id`
-        `customer_id`; `frequency`, `recency`, `T`, `monetary_value` as in :func:`customer_summary`, seen from
-        `calibration_end`; `recent_frequency` and `recent_spend` (occasions, and their spend, in the last stretch of
-        the calibration that is as long as the holdout); `recent_repeats` (the same without the very first
-        occasion); `holdout_frequency` and `holdout_spend` (occasions and their spend after
+        `customer_id`; `frequency`, `recency`, `T`, `monetary_value` as in :func:`customer_summary`, and `litt` as in
+        :func:`purchase_timing`, seen from `calibration_end`; `recent_frequency` and `recent_spend` (occasions, and their
+        spend, in the last stretch of the calibration that is as long as the holdout); `recent_repeats` (the same without the
+        very first occasion); `holdout_frequency` and `holdout_spend` (occasions and their spend after
         `calibration_end`). Times in days. `frame.attrs["holdout_days"]` is the length of the holdout.
 
     Raises
@@ -148,7 +146,7 @@ def calibration_holdout(
     holdout_days = (observed_to - calibration_end).days
     if holdout_days <= 0:
         raise ValueError(f"holdout: calibration_end {calibration_end} is not before observed_to {observed_to}")
-    days = purchase_days(order_lines, observed_to)
+    days = _with_log_gap(purchase_days(order_lines, observed_to))
     first = days.group_by("customer_id").aggregate(first_day=days.order_date.min())
     dated = days.join(first.filter(first.first_day <= calibration_end), "customer_id")
     seen = dated.order_date <= calibration_end
@@ -167,6 +165,7 @@ def calibration_holdout(
         last_day=dated.order_date.max(where=seen),
         frequency=count(seen & repeat),
         repeat_spend=money(seen & repeat),
+        litt=dated.log_gap.sum(where=seen).cast("float64").fill_null(0.0),
         recent_frequency=count(recent),
         recent_repeats=count(recent & repeat),
         recent_spend=money(recent),
@@ -183,6 +182,30 @@ def calibration_holdout(
     frame.insert(4, "monetary_value", (repeat_spend / frame["frequency"].where(frame["frequency"] > 0)).fillna(0.0))
     frame.attrs["holdout_days"] = holdout_days
     return frame
+
+
+def purchase_timing(order_lines: ibis.Table, observed_to: datetime.date) -> pd.DataFrame:
+    """How regular each customer's purchases were: what a model of regular timing needs beside the summary.
+
+    Returns
+    -------
+    DataFrame, one row a customer with an occasion, sorted by `customer_id`
+        `customer_id`; `litt`, the sum of the logarithms of the times between occasions, in days (0 where there was one).
+    """
+    days = _with_log_gap(purchase_days(order_lines, observed_to))
+    return to_frame(
+        days.group_by(days.customer_id.cast("string").name("customer_id")).aggregate(
+            litt=days.log_gap.sum().cast("float64").fill_null(0.0)
+        )
+    )
+
+
+def _with_log_gap(days: ibis.Table) -> ibis.Table:
+    """Occasions with the logarithm of the days since the customer's last one (decimal); null for the first."""
+    own = ibis.window(group_by="customer_id", order_by="order_date")
+    gap = days.order_date.delta(days.order_date.lag().over(own), unit="day")
+    # As decimals, so that sums do not depend on the order in which rows are read.
+    return days.mutate(log_gap=gap.cast("float64").ln().cast("decimal(18, 10)"))
 
 
 def recent_activity(order_lines: ibis.Table, observed_to: datetime.date, days: int) -> pd.DataFrame:
@@ -208,17 +231,17 @@ def to_frame(table: ibis.Table) -> pd.DataFrame:
     return table.to_pyarrow().to_pandas().sort_values("customer_id", ignore_index=True)
 
 
-def _within(order_lines: ibis.Table, observed_to: datetime.date | None) -> ibis.Table:
+def within(order_lines: ibis.Table, observed_to: datetime.date | None) -> ibis.Table:
     if observed_to is None:
         return order_lines
     return order_lines.filter(order_lines.order_date <= ibis.literal(observed_to))
 
 
-def _line_margin(lines: ibis.Table, margin_rate: float | None) -> ibis.Value:
+def line_margin(lines: ibis.Table, margin_rate: float | None) -> ibis.Value:
     sold = lines.net_amount.cast(MONEY)
     by_rate = None if margin_rate is None else sold * ibis.literal(f"{margin_rate:.4f}").cast("decimal(10, 4)")
     if "cost" not in lines.columns:
-        return ibis.null(_MARGIN) if by_rate is None else by_rate
+        return ibis.null(MARGIN) if by_rate is None else by_rate
     cost = lines.cost.cast(MONEY)
     by_cost = sold - ibis.ifelse(lines.is_return, -cost, cost)
-    return by_cost if by_rate is None else ibis.coalesce(by_cost.cast(_MARGIN), by_rate.cast(_MARGIN))
+    return by_cost if by_rate is None else ibis.coalesce(by_cost.cast(MARGIN), by_rate.cast(MARGIN))

@@ -1,0 +1,572 @@
+"""What the sentences about profit, the audit, cohorts, equity, acquisition and potential are filled with.
+
+`run_…` functions give what was found, or None and the reason why it cannot be; `…_facts` turn it into plain facts.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import ibis
+import numpy as np
+import pandas as pd
+
+from analysis.reporting.numbers import Formatter
+from analysis.valuation.acquisition import (
+    ChannelValue,
+    SpendResponse,
+    channel_value,
+    margin_by_age,
+    new_customers,
+    payback,
+    spend_response,
+)
+from analysis.valuation.audit import Audit, customer_base_audit
+from analysis.valuation.cohorts import PERIODS, Cohorts, cohorts, period_start, read_periods, whole_periods
+from analysis.valuation.concentration import Estimate
+from analysis.valuation.equity import Acquisition, CustomerEquity, customer_equity
+from analysis.valuation.lifetime import CustomerValue, weekly_discount
+from analysis.valuation.models import FittedModels
+from analysis.valuation.money_figures import PERIOD_WORDS
+from analysis.valuation.potential import GrowthValue, categories_held, growth_value
+from analysis.valuation.profit import (
+    CustomerProfit,
+    WhaleCurve,
+    contact_costs,
+    customer_profit,
+    retention_costs,
+    whale_curve,
+)
+from analysis.valuation.summary import DAYS_PER_WEEK
+
+MONEY_TABLES = ("customers", "products", "marketing_costs", "campaigns", "contacts")
+CHANNEL_COLUMNS = {
+    "channel": ("Channel", "text"),
+    "customers": ("Customers", "count"),
+    "cost_per_customer": ("Cost of winning one", "money"),
+    "pays_back": ("Paid back within", "text"),
+    "existing_each": ("Margin so far", "money"),
+    "expected_each": ("Margin expected", "money"),
+}
+_VISIBLE = 0.01  # losses as a share of what others earn, below which a curve shows no fall
+_NO_MARGIN = "the study states neither costs nor a margin"
+_NOBODY = "nobody has come back yet"
+
+T = TypeVar("T")
+
+
+def _found(make: Callable[[], T]) -> tuple[T | None, str]:
+    """What `make` gives, or None and what its error says after the name of the analysis."""
+    try:
+        return make(), ""
+    except ValueError as error:
+        name, _, reason = str(error).partition(": ")
+        return None, reason or name
+
+
+# -- profit ------------------------------------------------------------------------------------------------------------
+
+
+def run_profit(
+    order_lines: ibis.Table,
+    summary: pd.DataFrame,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    *,
+    cost_to_serve: float | None = None,
+    contact_cost: float | None = None,
+    contacts: ibis.Table | None = None,
+    campaigns: pd.DataFrame | None = None,
+    marketing_costs: pd.DataFrame | None = None,
+) -> tuple[CustomerProfit | None, str]:
+    """Profit of every customer so far, with all costs that the study knows.
+
+    Contacts before the observed days are left out, as are sales. Contacts are charged to the contacted, so they are taken
+    off the books on keeping customers before the rest is shared.
+
+    Parameters
+    ----------
+    order_lines : ibis.Table
+    summary : DataFrame
+        The canonical `customer_summary`.
+    observed_from, observed_to : date
+    cost_to_serve, contact_cost : float, optional
+        Of an order, and of a contact in campaigns that do not state their own; money.
+    contacts, campaigns, marketing_costs : optional
+        The canonical tables, where the study has them.
+
+    Returns
+    -------
+    found : CustomerProfit or None
+    reason : str
+        Why not; empty otherwise.
+    """
+
+    def make() -> CustomerProfit:
+        contacted = retention = None
+        if contacts is not None and campaigns is not None:
+            seen = _observed_contacts(contacts, campaigns, observed_from, observed_to)
+            contacted = contact_costs(seen, campaigns, observed_to, contact_cost)
+        if marketing_costs is not None:
+            charged = 0.0 if contacted is None else float(contacted["contact_cost"].sum())
+            retention = retention_costs(order_lines, marketing_costs, observed_from, observed_to, charged)
+        return customer_profit(summary, cost_to_serve=cost_to_serve, contacts=contacted, retention=retention)
+
+    return _found(make)
+
+
+def _observed_contacts(
+    contacts: ibis.Table, campaigns: pd.DataFrame, observed_from: datetime.date, observed_to: datetime.date
+) -> ibis.Table:
+    """Contacts made in the observed days; where contacts have no date, those of campaigns that began in them."""
+    if "contacted_on" in contacts.columns:
+        return contacts.filter(contacts.contacted_on >= ibis.literal(observed_from))
+    starts = pd.to_datetime(campaigns["starts_on"])
+    inside = campaigns.loc[starts.between(pd.Timestamp(observed_from), pd.Timestamp(observed_to)), "campaign_id"]
+    return contacts.filter(contacts.campaign_id.isin([str(campaign) for campaign in inside]))
+
+
+def run_whale(profit: CustomerProfit | None, small_group: int = 10) -> WhaleCurve | None:
+    """The whale curve, where at least `small_group` customers make a loss and as many do not; else None."""
+    if profit is None:
+        return None
+    known = profit.frame["profit"].dropna()
+    losers = int((known < 0).sum())
+    return whale_curve(known, small_group=small_group) if small_group <= losers <= len(known) - small_group else None
+
+
+def profit_facts(
+    found: CustomerProfit | None, reason: str, whale: WhaleCurve | None, small_group: int = 10
+) -> dict[str, Any]:
+    """The facts of the profit sentences; `drawn` says whether the whale curve can be seen to fall."""
+    if found is None:
+        return {"known": False, "charged": False, "drawn": False, "why": reason}
+    known = found.frame[found.frame["profit"].notna()]
+    losers = int((known["profit"] < 0).sum())
+    costs = {name: float(known[name].sum()) for name in ("cost_to_serve", "contact_cost", "retention_cost")}
+    destroyed = whale.destroyed if whale else Estimate(math.nan)
+    return {
+        "known": True,
+        "why": "",
+        "charged": sum(costs.values()) > 0,
+        "total": found.total.value,
+        "total_reason": found.total.reason,
+        "per_customer": found.total.value / len(known),
+        "margin": float(known["margin"].sum()),
+        **costs,
+        "unspread": found.unspread,
+        "unknown": 0 if found.unknown < small_group else found.unknown,
+        "assumptions": "; ".join(found.assumptions),
+        "served": costs["cost_to_serve"] > 0,
+        "losers": losers if losers >= small_group or not losers else None,
+        "few": small_group,
+        "losing_share": losers / len(known) if losers >= small_group else None,
+        "drawn": whale is not None and not destroyed.value < _VISIBLE,
+        "peak": whale.peak.value if whale else None,
+        "destroyed": destroyed.value,
+        "destroyed_low": destroyed.low,
+        "destroyed_high": destroyed.high,
+        "destroyed_reason": destroyed.reason,
+    }
+
+
+# -- the audit ---------------------------------------------------------------------------------------------------------
+
+
+def run_audit(
+    order_lines: ibis.Table,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    entry: str,
+    margin_rate: float | None = None,
+    small_group: int = 10,
+) -> tuple[Audit | None, str]:
+    """The bridge between the two last periods, or None and the reason."""
+
+    def make() -> Audit:
+        found = customer_base_audit(order_lines, observed_from, observed_to, entry=entry, margin_rate=margin_rate)
+        if found.bridge["customers"].sum() < small_group:
+            raise ValueError("audit: too few bought in the last two periods to show what became of them")
+        return found
+
+    return _found(make)
+
+
+def audit_facts(found: Audit, small_group: int = 10) -> dict[str, Any]:
+    """The facts of the audit sentences; a component that is shown with others is None."""
+    shown = found.shown(small_group).set_index("component")
+    change = {name: float(shown.loc[name, "change"]) for name in shown.index}
+    people = {name: int(shown.loc[name, "customers"]) for name in shown.index}
+    kept = [name for name in ("grown", "flat", "shrunk") if found.bridge.set_index("component")["customers"][name]]
+    told = all(name in change for name in kept) and kept
+    previous, current = float(found.previous), float(found.current)
+    return {
+        "measure": "margin" if found.measure == "margin" else "sales",
+        "period": PERIOD_WORDS[found.period],
+        "current_from": found.current_from,
+        "previous": previous,
+        "current": current,
+        "change_share": current / previous - 1.0 if previous > 0 else None,
+        "change_reason": found.interval_reason,
+        **{name: change.get(name) for name in ("new", "won_back", "lost")},
+        **{f"{name}_customers": people.get(name) for name in ("new", "won_back", "lost")},
+        "kept": sum(change[name] for name in kept) if told else None,
+        "kept_customers": sum(people[name] for name in kept) if told else None,
+        "won_back_known": found.won_back_known,
+        "few": small_group if "others" in change else None,
+        "cautions": "; ".join(found.cautions),
+    }
+
+
+# -- cohorts -----------------------------------------------------------------------------------------------------------
+
+
+def run_cohorts(
+    order_lines: ibis.Table,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    entry: str,
+    margin_rate: float | None = None,
+    small_group: int = 10,
+) -> tuple[Cohorts | None, str]:
+    """What became of the customers who first bought together, or None and the reason.
+
+    Where everybody came within one period, the next shorter one is taken, so that there is something to compare.
+    """
+
+    def make() -> Cohorts:
+        settings = {"entry": entry, "margin_rate": margin_rate}
+        found = cohorts(order_lines, observed_from, observed_to, **settings)
+        for period in list(PERIODS)[: list(PERIODS).index(found.period)][::-1]:
+            if (found.sizes() >= small_group).sum() > 1:
+                break
+            found = cohorts(order_lines, observed_from, observed_to, period=period, **settings)
+        if not (found.sizes() >= small_group).any():
+            raise ValueError(f"cohorts: no {found.period} brought as many as {small_group} new customers")
+        return found
+
+    return _found(make)
+
+
+def cohort_facts(found: Cohorts, small_group: int = 10) -> dict[str, Any]:
+    """The facts of the cohort sentences: how many are active soon after they came, and how many later."""
+    ages = found.by_age()
+    ages = ages[(ages["customers"] >= small_group) & (ages["age"] > 0)]
+    later = ages[ages["cohorts"] >= min(3, int(ages["cohorts"].max()))] if len(ages) else ages
+    last = later.iloc[-1] if len(later) > 1 else None
+    soon = (
+        found.retention() if len(ages) and ages["age"].iloc[0] == 1 else Estimate(math.nan, reason="too few were seen")
+    )
+    return {
+        "period": found.period,
+        "cohorts": int((found.sizes() >= small_group).sum()),
+        "newcomers": int(found.sizes().sum()),
+        "left_out": found.left_out if found.left_out >= small_group else 0,
+        "soon": soon,
+        "later_age": None if last is None else int(last["age"]),
+        "later": None if last is None else float(last["active_share"]),
+        "later_low": None if last is None else float(last["low"]),
+        "later_high": None if last is None else float(last["high"]),
+        "few": small_group,
+    }
+
+
+# -- customer equity ---------------------------------------------------------------------------------------------------
+
+
+def recent_acquisition(
+    summary: pd.DataFrame,
+    marketing_costs: pd.DataFrame | None,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    weeks: float,
+) -> tuple[Acquisition | None, str]:
+    """How many new buyers a week the last year of whole observed periods brought, and at what cost each.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        `T`, days from the first purchase to `observed_to`.
+    marketing_costs : DataFrame or None
+        Rows with purpose `acquire` count.
+    observed_from, observed_to : date
+    weeks : float
+        How long customers are taken to be won at that rate.
+    """
+    if marketing_costs is None or not (marketing_costs["purpose"] == "acquire").any():
+        return None, "the study holds no costs of winning customers"
+    acquire = marketing_costs[marketing_costs["purpose"] == "acquire"]
+
+    def make() -> Acquisition:
+        period, number = read_periods(acquire["period"])
+        first, last = whole_periods(observed_from, observed_to, period)
+        first = max(first, last - PERIODS[period] + 1)
+        if last < first:
+            raise ValueError(f"acquisition: no whole {period} with costs of winning customers was observed")
+        start, end = period_start(first, period), period_start(last + 1, period)
+        age = summary["T"].to_numpy(float)
+        won = int(((age <= (observed_to - start).days) & (age > (observed_to - end).days)).sum())
+        spent = float(acquire["amount"].astype(float)[(number >= first) & (number <= last)].sum())
+        if not won:
+            raise ValueError("acquisition: nobody new bought lately")
+        if spent <= 0.0:
+            raise ValueError("acquisition: no cost of winning customers is on record lately")
+        return Acquisition(won / ((end - start).days / DAYS_PER_WEEK), spent / won, weeks)
+
+    return _found(make)
+
+
+def leaving_model(value: CustomerValue, models: FittedModels) -> str | None:
+    """The model that equity rests on: the one that values customers where its customers can leave, else that of P(alive)."""
+    named = models.purchases.get(value.forecast)
+    return value.forecast if named is not None and named.model.can_leave else value.alive_model
+
+
+def run_equity(
+    value: CustomerValue,
+    models: FittedModels,
+    summary: pd.DataFrame,
+    acquisition: Acquisition | None = None,
+    discount_rate: float | None = None,
+    entry: str = "first_purchase",
+) -> tuple[CustomerEquity | None, str]:
+    """Customer equity and its elasticities, or None and the reason."""
+    name = None if entry == "left_truncated" else leaving_model(value, models)
+    if name is None:
+        return None, value.alive_reason
+    if value.margin is None or not value.known:
+        return None, _NO_MARGIN if value.margin is None else _NOBODY
+    base = summary.sort_values("customer_id", ignore_index=True)
+    each = value.frame["expected_spend"].to_numpy(float) * value.margin
+    return _found(
+        lambda: customer_equity(
+            models.purchases[name],
+            base,
+            each,
+            horizon_weeks=value.horizon_weeks,
+            discount_rate=discount_rate or 0.0,
+            acquisition=acquisition,
+        )
+    )
+
+
+def equity_facts(
+    found: CustomerEquity, acquisition: Acquisition | None, why_not_won: str, value: CustomerValue, model: str
+) -> dict[str, Any]:
+    """The facts of the equity sentences."""
+    moved = found.elasticities.set_index("driver")
+    bias = found.constant_retention_bias
+    way = -1.0 if bias.value < 0 else 1.0
+    bias_ends = (None, None) if bias.low is None else sorted((way * bias.low, way * bias.high))
+    return {
+        "horizon": value.horizon_weeks,
+        "model": model,
+        "forecast": value.forecast,
+        "existing": found.existing.value,
+        "future": found.future.value if acquisition else None,
+        "future_low": found.future.low if acquisition else None,
+        "future_high": found.future.high if acquisition else None,
+        "why_not_won": why_not_won,
+        "rate": acquisition.rate if acquisition else None,
+        "cost": acquisition.cost if acquisition else None,
+        "new_value": found.new_customer_value,
+        "retention": found.retention,
+        "drivers": int(moved["elasticity"].notna().sum()),
+        "most": moved["elasticity"].max() / 100.0,
+        "by_retention": moved.loc["retention", "elasticity"] / 100.0,
+        "by_retention_low": moved.loc["retention", "low"] / 100.0,
+        "by_retention_high": moved.loc["retention", "high"] / 100.0,
+        "by_margin": moved.loc["margin", "elasticity"] / 100.0,
+        "too_low": bias.value < 0,
+        "bias": abs(bias.value),
+        "bias_low": bias_ends[0],
+        "bias_high": bias_ends[1],
+        "bias_clear": bias.low is not None and (bias.low > 0 or bias.high < 0),
+    }
+
+
+# -- acquisition -------------------------------------------------------------------------------------------------------
+
+
+def run_channels(
+    customers: pd.DataFrame | None,
+    value: pd.DataFrame,
+    marketing_costs: pd.DataFrame | None,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    small_group: int = 10,
+    seed: int = 1,
+) -> tuple[ChannelValue | None, str]:
+    """What the customers of each channel bring and cost, or None and the reason."""
+    if customers is None or "acquisition_channel" not in customers:
+        return None, "the study does not say through which channel customers came"
+    if marketing_costs is None:
+        return None, "the study holds no marketing costs"
+    if len(customers) < small_group:
+        return None, "there are too few customers"
+    if value["existing_value"].isna().any():
+        return None, _NO_MARGIN
+    if value["residual_value"].isna().any():
+        return None, _NOBODY
+    settings = {"small_group": small_group, "seed": seed}
+    return _found(lambda: channel_value(customers, value, marketing_costs, observed_from, observed_to, **settings))
+
+
+def run_payback(
+    found: ChannelValue,
+    order_lines: ibis.Table,
+    customers: pd.DataFrame,
+    observed_to: datetime.date,
+    entry: str,
+    margin_rate: float | None = None,
+) -> dict[str, Estimate]:
+    """Days until the margin of a channel's buyers has paid for winning them, by channel; empty where ages are unknown."""
+    if entry == "left_truncated":
+        return {}
+    people = ibis.memtable(customers[["customer_id", "acquisition_channel"]].astype("string"))
+    curves = margin_by_age(order_lines, people, observed_to, margin_rate)
+    rows = found.frame[(found.frame["buyers"] > 0) & found.frame["channel"].isin(curves["channel"])]
+    return {
+        row.channel: payback(curves[curves["channel"] == row.channel], row.cost / row.buyers)
+        for row in rows.itertuples()
+    }
+
+
+def channels_for_people(found: ChannelValue, paid: Mapping[str, Estimate], fmt: Formatter) -> pd.DataFrame:
+    """A row a channel that brought customers, the one with the best ones first; see `CHANNEL_COLUMNS`."""
+    table = found.frame[found.frame["customers"] > 0]
+    table = table.loc[(table["net"] / table["customers"]).sort_values(ascending=False, kind="stable").index]
+    return table.assign(
+        existing_each=table["existing_value"] / table["customers"],
+        expected_each=table["expected_value"] / table["customers"],
+        pays_back=[_pays_back(paid.get(name), fmt) for name in table["channel"]],
+    )
+
+
+def _pays_back(paid: Estimate | None, fmt: Formatter) -> str:
+    if paid is None:
+        return "unknown"
+    if math.isnan(paid.value):
+        return paid.reason or "unknown"
+    return fmt.days(paid.value) if paid.value else "it cost nothing"
+
+
+def channel_facts(found: ChannelValue, small_group: int = 10) -> dict[str, Any]:
+    """The facts of the channel sentences: the best and the worst by what a customer brings after cost."""
+    table = found.frame[found.frame["customers"] > 0]
+    each = (table["net"] / table["customers"]).sort_values(ascending=False, kind="stable")
+    best, worst = table.loc[each.index[0]], table.loc[each.index[-1]]
+    known = pd.notna(best["net_low"])
+    return {
+        "channels": len(table),
+        "best": best["channel"],
+        "best_each": each.iloc[0],
+        "best_low": best["net_low"] / best["customers"] if known else None,
+        "best_high": best["net_high"] / best["customers"] if known else None,
+        "best_reason": best["reason"],
+        "best_cost": best["cost_per_customer"],
+        "worst": worst["channel"],
+        "worst_each": each.iloc[-1],
+        "losing": int((each < 0).sum()),
+        "outside": found.outside if found.outside >= small_group else 0,
+    }
+
+
+def run_spend_response(
+    customers: pd.DataFrame,
+    marketing_costs: pd.DataFrame,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    new_value: float | None,
+) -> dict[str, Any]:
+    """What more spend on winning customers would bring: facts, with the reason where the data cannot tell.
+
+    Parameters
+    ----------
+    new_value : float or None
+        What a new customer is worth before acquisition cost; without it only the response in customers is told.
+    """
+    response, reason = _found(
+        lambda: spend_response(new_customers(customers, marketing_costs, observed_from, observed_to))
+    )
+    if response is None or not response.identified:
+        why = reason if response is None else str(response.elasticity.reason).partition("not identified: ")[2]
+        return {"identified": False, "reason": why}
+    return {"identified": True, "reason": "", **_response_facts(response, new_value)}
+
+
+def _response_facts(response: SpendResponse, new_value: float | None) -> dict[str, Any]:
+    back = response.per_money(new_value) if new_value is not None else Estimate(math.nan)
+    elasticity = response.elasticity
+    return {
+        "elasticity": elasticity.value,
+        "elasticity_low": elasticity.low,
+        "elasticity_high": elasticity.high,
+        "back": back.value,
+        "back_low": back.low,
+        "back_high": back.high,
+    }
+
+
+# -- potential ---------------------------------------------------------------------------------------------------------
+
+
+def run_growth(
+    summary: pd.DataFrame,
+    value: CustomerValue,
+    order_lines: ibis.Table,
+    products: pd.DataFrame | None,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    entry: str = "first_purchase",
+    discount_rate: float | None = None,
+) -> tuple[GrowthValue | None, str]:
+    """Growth potential of every customer, or None and the reason."""
+    base = summary.sort_values("customer_id", ignore_index=True)
+    truncated = entry == "left_truncated"
+    held = categories_held(order_lines, products, observed_to)
+    days = float((observed_to - observed_from).days + 1)
+    found, reason = _found(
+        lambda: growth_value(
+            base,
+            value.horizon_weeks,
+            probability_alive=value.frame["probability_alive"].to_numpy() if value.alive_model else None,
+            categories=None if held is None else held.reindex(base["customer_id"]).fillna(0).to_numpy(),
+            exposure_days=np.full(len(base), days) if truncated else None,
+            discount=weekly_discount(discount_rate),
+        )
+    )
+    if found is not None and not found.measured:
+        return None, "no customer has enough comparable ones that were observed for long enough"
+    return found, reason
+
+
+def growth_facts(found: GrowthValue, value: CustomerValue) -> dict[str, Any]:
+    """The facts of the potential sentences."""
+    frame = found.frame
+    return {
+        "horizon": value.horizon_weeks,
+        "total": len(frame),
+        "measured": found.measured,
+        "top_quarter": 1.0 - found.quantile,
+        "by_categories": bool(frame["compared_by"].str.contains("categories").any()),
+        "alive": value.alive_model is not None,
+    }
+
+
+def with_profit_and_potential(
+    value: pd.DataFrame, profit: CustomerProfit | None, growth: GrowthValue | None
+) -> pd.DataFrame:
+    """The canonical `customer_value` with `growth_value` and `profit`, null where they are not known."""
+    columns = {
+        "growth_value": None if growth is None else growth.frame.set_index("customer_id")["growth_value"],
+        "profit": None if profit is None else profit.frame.set_index("customer_id")["profit"],
+    }
+    filled = {
+        name: np.nan if column is None else column.reindex(value["customer_id"]).to_numpy(float)
+        for name, column in columns.items()
+    }
+    return value.assign(**filled)

@@ -1,0 +1,590 @@
+"""What the sentences and tables of validation, contest, track record, early warning and win-back are filled with."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Protocol
+
+import ibis
+import numpy as np
+import pandas as pd
+
+from analysis.reporting.numbers import Formatter
+from analysis.valuation.concentration import Estimate
+from analysis.valuation.contest import Contest, contest, contest_splits
+from analysis.valuation.early_warning import (
+    BROKE,
+    DRIFTING,
+    IN_RHYTHM,
+    EarlyWarning,
+    early_warning,
+    purchase_gaps,
+    values_in_rhythm,
+)
+from analysis.valuation.holdout import Holdout, same_rate
+from analysis.valuation.intervals import share_interval
+from analysis.valuation.lifetime import CustomerValue, margin_share, mean_discount, weekly_discount
+from analysis.valuation.models import FittedModels
+from analysis.valuation.purchases import ModelNotFitted
+from analysis.valuation.summary import DAYS_PER_WEEK
+from analysis.valuation.track_record import LEAST_WEEKS, TrackRecord, track_record
+from analysis.valuation.validation import EVERYBODY, PERFECT, Validation, validate, weekly_purchases
+from analysis.valuation.validation_figures import FORECAST_WORDS, as_subject
+from analysis.valuation.winback import WinBack, return_history, win_back
+
+WARNING_COLUMNS = {
+    "group": ("Their habit", "text"),
+    "customers": ("Customers", "count"),
+    "value_at_risk": ("Value at risk", "money"),
+    "still_there": ("Still there, at most", "share"),
+    "silent_days": ("Days silent, mean", "number"),
+    "usual_gap": ("Days between purchases, mean", "number"),
+}
+WINBACK_COLUMNS = {
+    "silence": ("Weeks silent", "text"),
+    "kind": ("Before that", "text"),
+    "returns": ("Come back", "text"),
+    "worth": ("Worth of one, at most", "text"),
+    "customers": ("Customers", "count"),
+}
+CLAIM_COLUMNS = {
+    "forecast": ("Forecast", "text"),
+    "held": ("Did it hold?", "text"),
+    "said": ("What it said", "text"),
+    "came": ("What came", "text"),
+}
+CONTEST_COLUMNS = {
+    "method": ("Method", "text"),
+    "verdict": ("Verdict", "text"),
+    "error": ("Typical error", "text"),
+    "total": ("Total error", "text"),
+    "top": ("Spend of best tenth", "text"),
+}
+TRACK_WEEKS = LEAST_WEEKS
+_WHOLE_PERCENT_FROM = 0.1
+_SHOWN_LEVELS = (0.80, 0.95)
+_REPLICATIONS = 200  # bootstrap samples of customers behind the contest
+
+
+class Edition(Protocol):
+    """An earlier edition of the notebook, as :meth:`analysis.step.Step.last_edition` gives it."""
+
+    parameters: dict[str, Any]
+    observed_to: datetime.date
+    money: dict[str, float | None]
+
+    def has(self, table: str) -> bool:
+        """Whether it wrote a table."""
+
+    def read(self, table: str) -> pd.DataFrame:
+        """A table that it wrote."""
+
+
+# -- early warning -----------------------------------------------------------------------------------------------------
+
+
+def run_early_warning(
+    order_lines: ibis.Table,
+    summary: pd.DataFrame,
+    value: CustomerValue,
+    models: FittedModels,
+    *,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    entry: str,
+    annual_discount: float | None = None,
+    contact_cost: float | None = None,
+    **options: Any,
+) -> tuple[EarlyWarning | None, str]:
+    """Find the best customers whose purchasing broke with their habit.
+
+    Parameters
+    ----------
+    order_lines : ibis.Table
+    summary : DataFrame
+        The canonical `customer_summary` (days).
+    value : CustomerValue
+    models : FittedModels
+        Fitted on `summary`.
+    observed_from, observed_to : date
+    entry : str
+        The study's clock.
+    annual_discount, contact_cost : float, optional
+        0 where the study states none.
+    options
+        `saved`, `top_share`, `small_group`, `seed` of :func:`analysis.valuation.early_warning`.
+
+    Returns
+    -------
+    warning : EarlyWarning or None
+        None where it cannot be done.
+    reason : str
+        Why not; empty otherwise.
+    """
+    if not value.known:
+        return None, "nobody has come back yet, so nobody has a habit"
+    window = (observed_to - observed_from).days + 1
+    values = _in_rhythm(summary, value, models, entry, window, annual_discount)
+    gaps = purchase_gaps(order_lines, observed_to)
+    try:
+        return early_warning(gaps, values, observed_to, contact_cost=contact_cost or 0.0, **options), ""
+    except ModelNotFitted as error:
+        return None, str(error).partition(": ")[2]
+
+
+def _in_rhythm(
+    summary: pd.DataFrame,
+    value: CustomerValue,
+    models: FittedModels,
+    entry: str,
+    window_days: int,
+    annual_discount: float | None,
+) -> pd.DataFrame:
+    """What customers are worth in rhythm: by the model in use where customers leave it, else at their own rate so far.
+
+    Repeating the last weeks would give nothing for those who fell silent in them, and so would hide whom to warn of.
+    """
+    margin = 1.0 if value.margin is None else value.margin
+    discount = weekly_discount(annual_discount)
+    results = models.purchases.get(value.forecast)
+    if results is not None and results.model.can_leave and entry != "left_truncated":
+        return values_in_rhythm(
+            summary, value.frame, results, horizon_weeks=value.horizon_weeks, margin=margin, discount=discount
+        )
+    base = summary.merge(value.frame[["customer_id", "expected_spend"]], on="customer_id", validate="one_to_one")
+    days = value.horizon_weeks * DAYS_PER_WEEK
+    bought = same_rate(base["frequency"].to_numpy(float), base["T"].to_numpy(float), days, entry, window_days)
+    later = mean_discount(discount, value.horizon_weeks)
+    return base[["customer_id"]].assign(value_in_rhythm=bought * base["expected_spend"].to_numpy() * margin * later)
+
+
+def warning_list(found: EarlyWarning) -> pd.DataFrame:
+    """Those to act on, one row a customer, for export: who broke with their habit, then who drifts."""
+    return found.frame[found.frame["stage"] != IN_RHYTHM].reset_index(drop=True)
+
+
+def warning_facts(
+    found: EarlyWarning, value: CustomerValue, contact_cost: float | None, small_group: int = 10
+) -> dict[str, Any]:
+    """The facts of the early-warning sentences; money and dates of fewer customers than `small_group` are left out."""
+    listed = warning_list(found)
+    shown = len(listed) == 0 or len(listed) >= small_group
+    in_time = listed.loc[~listed["late"], "act_by"].sort_values()
+    at_risk, cost = found.value_at_risk, contact_cost or 0.0
+    return {
+        "watched": found.watched,
+        "alarms": found.alarms,
+        "drifting": found.drifting,
+        "listed": len(listed),
+        "small": small_group,
+        "shown": shown,
+        "at_risk": at_risk.value if shown else None,
+        "risk_low": at_risk.low if shown else None,
+        "risk_high": at_risk.high if shown else None,
+        "risk_reason": at_risk.reason if shown else f"it belongs to fewer than {small_group} customers",
+        "chance": found.expected_false.value,
+        "chance_low": found.expected_false.low,
+        "chance_high": found.expected_false.high,
+        "late": int(listed["late"].sum()),
+        "in_time": len(in_time),
+        "half_by": in_time.iloc[(len(in_time) - 1) // 2] if len(in_time) >= small_group else None,
+        "saved": found.saved,
+        "cost": contact_cost,
+        "break_even": len(listed) * cost / at_risk.value if shown and at_risk.value > 0 else None,
+        "worth_saving": int((listed["most_to_spend"] > 0).sum()),
+        "spend_each": found.most_to_spend / len(listed) if shown and len(listed) else None,
+        "kind": "sales" if value.margin is None else "margin",
+        "horizon": value.horizon_weeks,
+    }
+
+
+def warning_table(found: EarlyWarning, small_group: int = 10) -> pd.DataFrame:
+    """The watched customers by stage, in words; groups smaller than `small_group` are merged, then left out.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `WARNING_COLUMNS`; `still_there` is the share expected to be, `value_at_risk` a total.
+    """
+    frame = found.frame
+    broke, drifting, late = frame["stage"] == BROKE, frame["stage"] == DRIFTING, frame["late"]
+    finest = [
+        ("broken, probably too late", broke & late),
+        ("broken, still in time", broke & ~late),
+        ("drifting, probably too late", drifting & late),
+        ("drifting, still in time", drifting & ~late),
+    ]
+    stages = [("broken", broke), ("drifting", drifting)]
+    choices = (finest, [*finest[:2], stages[1]], [stages[0], *finest[2:]], stages)
+    together = [("broken or drifting", broke | drifting)]
+    parts = next((c for c in choices if all(not 0 < part.sum() < small_group for _, part in c)), together)
+    rows = []
+    for name, part in [*parts, ("in rhythm", frame["stage"] == IN_RHYTHM)]:
+        group = frame[part]
+        if len(group) >= max(small_group, 1):
+            means = group[["silent_days", "usual_gap"]].mean()
+            at_risk, there = group["value_at_risk"].sum(), group["probability_alive"].mean()
+            rows.append((name, len(group), at_risk, there, means["silent_days"], means["usual_gap"]))
+    return pd.DataFrame(rows, columns=list(WARNING_COLUMNS))
+
+
+# -- win-back ----------------------------------------------------------------------------------------------------------
+
+
+def run_win_back(
+    order_lines: ibis.Table,
+    summary: pd.DataFrame,
+    value: CustomerValue,
+    *,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    lapse_weeks: int,
+    return_weeks: int,
+    incentive: float = 0.0,
+    annual_discount: float | None = None,
+    contact_cost: float | None = None,
+    small_group: int = 10,
+) -> tuple[WinBack | None, str]:
+    """Rank the lapsed customers by what winning them back can bring at most.
+
+    Parameters
+    ----------
+    order_lines : ibis.Table
+    summary : DataFrame
+        The canonical `customer_summary` (days).
+    value : CustomerValue
+    observed_from, observed_to : date
+    lapse_weeks, return_weeks : int
+        Silence from which a customer is lapsed; time to come back in, and length of the life after that.
+    incentive : float
+        Money for a customer who comes back.
+    annual_discount, contact_cost : float, optional
+        0 where the study states none.
+    small_group : int
+
+    Returns
+    -------
+    found : WinBack or None
+        None where it cannot be done.
+    reason : str
+        Why not; empty otherwise.
+    """
+    spend = value.frame.set_index("customer_id")["expected_spend"]
+    margin = 1.0 if value.margin is None else value.margin
+    try:
+        history = return_history(
+            order_lines,
+            observed_from,
+            observed_to,
+            lapse_weeks=lapse_weeks,
+            horizon_weeks=return_weeks,
+            discount=weekly_discount(annual_discount),
+            small_group=small_group,
+        )
+        if history.returns.empty:
+            return None, f"no group of those who had lapsed holds {small_group} customers"
+        found = win_back(
+            summary,
+            history,
+            expected_spend=spend if np.isfinite(spend).all() else None,
+            margin=margin,
+            incentive=incentive,
+            contact_cost=contact_cost or 0.0,
+            small_group=small_group,
+        )
+    except ValueError as error:
+        return None, str(error).partition(": ")[2]
+    return found, ""
+
+
+def win_back_facts(
+    found: WinBack, value: CustomerValue, incentive: float, contact_cost: float | None, small_group: int = 10
+) -> dict[str, Any]:
+    """The facts of the win-back sentences; money of fewer customers than `small_group` is left out."""
+    returns, total = found.history.returns, found.expected_value
+    returned, of = returns["returned"].sum(), returns["customers"].sum()
+    low, high = share_interval(returned, of)
+    shown = found.worth_it == 0 or found.worth_it >= small_group
+    pays = found.frame[found.frame["expected_value"] > 0]
+    needed = pays["break_even_uplift"]
+    return {
+        "lapsed": found.customers,
+        "worth_it": found.worth_it,
+        "small": small_group,
+        "brings": total.value if shown else None,
+        "brings_low": total.low if shown else None,
+        "brings_high": total.high if shown else None,
+        "brings_reason": total.reason if shown else f"it belongs to fewer than {small_group} customers",
+        "return_share": float(returned / of),
+        "return_low": float(low),
+        "return_high": float(high),
+        "lapse_weeks": float(found.history.edges[0]),
+        "return_weeks": found.history.horizon_weeks,
+        "life_weeks": found.history.life_weeks,
+        "incentive": incentive,
+        "cost": contact_cost,
+        "needed": float(needed.median()) if shown and len(pays) and (incentive or contact_cost) else None,
+        "kind": "sales" if value.margin is None else "margin",
+    }
+
+
+def win_back_table(found: WinBack, fmt: Formatter) -> pd.DataFrame:
+    """The lapsed by group with intervals in words; see `WINBACK_COLUMNS`."""
+    names = ["probability", "expected_value"]
+    ends = [f"{name}_{end}" for name in names for end in ("low", "high")]
+    means = found.frame.groupby(["silence", "kind"])[[*names, *ends]].mean()
+    table = found.groups[["silence", "kind", "customers"]].join(means, on=["silence", "kind"])
+    columns = {"returns": ("probability", "share"), "worth": ("expected_value", "money")}
+    for column, (name, unit) in columns.items():
+        table[column] = _with_range(table[name], table[f"{name}_low"], table[f"{name}_high"], unit, fmt)
+    return table
+
+
+# -- validation --------------------------------------------------------------------------------------------------------
+
+
+def run_validation(
+    holdout: Holdout, order_lines: ibis.Table, observed_to: datetime.date, *, draws: int, small_group: int, seed: int
+) -> Validation:
+    """The validation page of a holdout, simulated for its best model alone.
+
+    Parameters
+    ----------
+    holdout : Holdout
+        From :func:`run_holdout`.
+    order_lines : ibis.Table
+    observed_to : date
+    draws : int
+        Simulated holdouts a customer.
+    small_group : int
+    seed : int
+    """
+    cut = observed_to - datetime.timedelta(days=round(holdout.weeks * DAYS_PER_WEEK))
+    weekly = weekly_purchases(order_lines, cut, observed_to)
+    names = [] if holdout.best_model is None else [holdout.best_model]
+    return validate(holdout, weekly, names=names, draws=draws, small_group=small_group, seed=seed)
+
+
+def rankers(holdout: Holdout) -> list[str]:
+    """The forecasts whose ranking is drawn: the best model where there is one, and the best plain rule."""
+    return [name for name in (holdout.best_model, holdout.best_heuristic) if name is not None]
+
+
+def validation_facts(found: Validation, holdout: Holdout) -> dict[str, Any]:
+    """What the pictures of validation say in words."""
+    first = rankers(holdout)[0]
+    lift = found.lift[np.isclose(found.lift["share"], 0.1)].set_index("forecast")
+    facts: dict[str, Any] = {
+        "weeks": holdout.weeks,
+        "model": holdout.best_model or "",
+        "rule": as_subject(holdout.best_heuristic, capital=False),
+        "ranker": as_subject(first, capital=False),
+        "top": lift.loc[first, "purchases"],
+        "top_low": lift.loc[first, "purchases_low"],
+        "top_high": lift.loc[first, "purchases_high"],
+        "perfect": lift.loc[PERFECT, "purchases"],
+        "rule_top": lift.loc[holdout.best_heuristic, "purchases"],
+    }
+    if holdout.best_model is not None:
+        groups = found.returning[found.returning["forecast"] == holdout.best_model]
+        apart = (groups["predicted"] - groups["actual"]).abs()
+        brier = found.returning_scores.set_index("forecast")["brier"]
+        facts |= {
+            "groups": len(groups),
+            "inside": int(groups["inside"].sum()),
+            "apart": 100.0 * float(np.average(apart, weights=groups["customers"])),
+            "over": bool(np.average(groups["predicted"] - groups["actual"], weights=groups["customers"]) > 0),
+            "useful": bool(brier[holdout.best_model] < brier[EVERYBODY]),
+        }
+    return facts
+
+
+def claims_for_people(found: Validation, fmt: Formatter, customer: str = "customer") -> pd.DataFrame:
+    """What a model claimed for the holdout beside what came: totals and the ranges of single customers.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `CLAIM_COLUMNS`, all text; empty where no model was simulated.
+    """
+    units, rows = {"purchases": "count", "spend": "money"}, []
+    for row in found.totals.itertuples():
+        unit = units[row.what]
+        said = _ranged(row.expected, row.low, row.high, unit, fmt)
+        rows.append((f"All {row.what}", "yes" if row.inside else "no", said, fmt.value(row.actual, unit)))
+    single = found.coverage[found.coverage["level"].isin(_SHOWN_LEVELS)] if len(found.coverage) else found.coverage
+    for row in single.itertuples():
+        name = f"{fmt.share(row.level, 0)} range of one {customer}’s {row.what}"
+        too = "no, too narrow" if row.covered < row.claimed else "no, too wide"
+        held = "yes" if row.low <= row.claimed <= row.high else too
+        came = _ranged(row.covered, row.low, row.high, "share", fmt)
+        rows.append((name, held, f"holds {fmt.share(row.claimed)}", came))
+    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+
+
+def claims_facts(found: Validation) -> dict[str, Any]:
+    """How many of the totals, and of the ranges that :func:`claims_for_people` shows, held."""
+    if not len(found.totals):
+        return {"totals": 0, "totals_held": 0, "ranges": 0, "ranges_held": 0}
+    single = found.coverage[found.coverage["level"].isin(_SHOWN_LEVELS)]
+    held = (single["low"] <= single["claimed"]) & (single["claimed"] <= single["high"])
+    return {
+        "totals": len(found.totals),
+        "totals_held": int(found.totals["inside"].sum()),
+        "ranges": len(single),
+        "ranges_held": int(held.sum()),
+    }
+
+
+# -- contest -----------------------------------------------------------------------------------------------------------
+
+
+def run_contest(
+    holdout: Holdout, order_lines: ibis.Table, observed_from: datetime.date, observed_to: datetime.date, seed: int = 1
+) -> tuple[Contest | None, str]:
+    """Let scores, rules, a learner and the models foresee the spend of the held-out weeks.
+
+    Parameters
+    ----------
+    holdout : Holdout
+        From :func:`run_holdout`.
+    order_lines : ibis.Table
+    observed_from, observed_to : date
+    seed : int
+
+    Returns
+    -------
+    found : Contest or None
+        None where it cannot be done.
+    reason : str
+        Why not; empty otherwise.
+    """
+    try:
+        splits = contest_splits(order_lines, observed_from, observed_to, round(holdout.weeks))
+        return contest(splits, holdout, seed=seed, replications=_REPLICATIONS), ""
+    except ValueError as error:
+        return None, str(error).partition(": ")[2]
+
+
+def contest_facts(found: Contest) -> dict[str, Any]:
+    """Who won, who may be as good, and who could not take part."""
+    best = found.scores.iloc[0]
+    top = found.scores.loc[found.scores["top_decile_share"].idxmax()]
+    return {
+        "weeks": found.weeks,
+        "best": found.best,
+        "best_words": as_subject(found.best),
+        "error": best["rmse"],
+        "error_low": best["rmse_low"],
+        "error_high": best["rmse_high"],
+        "tied": [as_subject(name, capital=False) for name in found.tied],
+        "methods": len(found.scores),
+        "ranks_best": as_subject(str(top["method"]), capital=False),
+        "ranks_same": str(top["method"]) == found.best,
+        "unfit": [name for name in found.not_trained if name not in FORECAST_WORDS],
+        "untaught": [name for name in found.not_trained if name in FORECAST_WORDS],
+        "untaught_reason": next((r for name, r in found.not_trained.items() if name in FORECAST_WORDS), ""),
+        "spend_each": found.actual / found.customers,
+    }
+
+
+def contest_for_people(found: Contest, fmt: Formatter) -> pd.DataFrame:
+    """All methods, best first, with intervals and a verdict in words; see `CONTEST_COLUMNS`."""
+    scores = found.scores
+    columns = {
+        "error": ("rmse", "money"),
+        "total": ("total_error", "share"),
+        "top": ("top_decile_share", "share"),
+    }
+    table = pd.DataFrame({"method": [_named(name) for name in scores["method"]]})
+    for column, (name, unit) in columns.items():
+        table[column] = _with_range(scores[name], scores[f"{name}_low"], scores[f"{name}_high"], unit, fmt)
+    table["verdict"] = np.where(scores["best"], "best", np.where(scores["tied"], "may be as good", "worse"))
+    return table
+
+
+# -- track record ------------------------------------------------------------------------------------------------------
+
+
+def run_track_record(
+    last: Edition | None,
+    order_lines: ibis.Table,
+    summary: pd.DataFrame,
+    observed_to: datetime.date,
+    margin_rate: float | None = None,
+    small_group: int = 10,
+) -> tuple[TrackRecord | None, str]:
+    """Hold what an earlier edition forecast against what came since.
+
+    Parameters
+    ----------
+    last : Edition or None
+        None where there is none yet.
+    order_lines : ibis.Table
+    summary : DataFrame
+        The present `customer_summary`.
+    observed_to : date
+    margin_rate : float, optional
+        As the study states it.
+    small_group : int
+
+    Returns
+    -------
+    found : TrackRecord or None
+        None where nothing can be said.
+    reason : str
+        Why not; empty otherwise.
+    """
+    if last is None or not last.has("customer_value"):
+        return None, f"there is no edition whose data ended at least {TRACK_WEEKS:g} weeks before these"
+    found = track_record(
+        last.read("customer_value"),
+        order_lines,
+        as_of=last.observed_to,
+        observed_to=observed_to,
+        horizon_weeks=last.parameters["horizon_weeks"],
+        margin=margin_share(summary, margin_rate),
+        annual_discount=last.money.get("discount_rate") or 0.0,
+        small_group=small_group,
+    )
+    return (found, "") if found.judged else (None, found.reason)
+
+
+def track_facts(found: TrackRecord) -> dict[str, Any]:
+    """The facts of the track record's sentences."""
+    ratio = found.ratio
+    return {
+        "as_of": found.as_of,
+        "weeks": found.weeks,
+        "horizon": found.horizon_weeks,
+        "known": found.customers,
+        "newcomers": found.newcomers,
+        "expected": round(found.expected),
+        "actual": round(found.actual),
+        "clear": ratio.low is not None and not ratio.low <= 1.0 <= ratio.high,
+        "groups": len(found.by_group),
+        **_ends("value", found.value_ratio),
+        **_ends("held", found.coverage),
+    }
+
+
+def _ends(name: str, estimate: Estimate) -> dict[str, Any]:
+    keys = (f"{name}_ratio", f"{name}_low", f"{name}_high", f"{name}_reason")
+    return dict(zip(keys, (*estimate.interval, estimate.reason), strict=True))
+
+
+def _named(method: str) -> str:
+    return FORECAST_WORDS.get(method, method)
+
+
+def _with_range(values: pd.Series, low: pd.Series, high: pd.Series, unit: str, fmt: Formatter) -> list[str]:
+    return [_ranged(value, a, b, unit, fmt) for value, a, b in zip(values, low, high, strict=True)]
+
+
+def _ranged(value: float, low: float, high: float, unit: str, fmt: Formatter) -> str:
+    """A value with its interval, as short as a table needs it."""
+    if not np.isfinite(value):
+        return fmt.missing
+    if unit == "share" and abs(value) >= _WHOLE_PERCENT_FROM:
+        return f"{fmt.share(value, 0)} ({fmt.share(low, 0)} – {fmt.share(high, 0)})"
+    return f"{fmt.value(value, unit)} ({fmt.value(low, unit)} – {fmt.value(high, unit)})"

@@ -1,0 +1,243 @@
+"""The figures of validation, contest, early warning, win-back and track record: frames in, Figure out."""
+
+from __future__ import annotations
+
+import matplotlib.dates as mdates
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.reporting.numbers import Formatter
+from analysis.reporting.theme import INK, PALETTE, QUIET, new_figure
+from analysis.valuation.contest import BOOSTING, RFM_SCORE, Contest
+from analysis.valuation.early_warning import BROKE, DRIFTING, IN_RHYTHM, EarlyWarning
+from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
+from analysis.valuation.track_record import TrackRecord
+from analysis.valuation.validation import ACTUAL, PERFECT, Validation
+from analysis.valuation.winback import ONE_TIME, REPEAT, WinBack
+
+FORECAST_WORDS = {
+    SAME_RATE: "same rate",
+    LAST_PERIOD: "period before, repeated",
+    RFM_SCORE: "RFM score",
+    BOOSTING: "gradient boosting",
+}
+_KIND_COLOURS = {"model": PALETTE[0], "heuristic": PALETTE[1], "learner": PALETTE[2], "score": PALETTE[3]}
+
+
+def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatter, cumulative: bool = True) -> Figure:
+    """Repeat purchases over time, actual beside a model and a plain rule, with the start of the holdout marked.
+
+    Parameters
+    ----------
+    found : Validation
+    model : str or None
+        The model to draw; None draws the rule alone.
+    heuristic : str
+    fmt : Formatter
+    cumulative : bool
+        True for the sum so far, False for each week.
+    """
+    column = "cumulative" if cumulative else "purchases"
+    fig, ax = new_figure(height=4.4)
+    series = dict(iter(found.tracking.groupby("source")))
+    actual = series[ACTUAL]
+    begins = actual.loc[actual["phase"] == "calibration", "ends_on"].max()
+    ax.plot(actual["ends_on"], actual[column], color=INK, linewidth=2.0, label="actual")
+    rule = series[heuristic]
+    ax.plot(rule["ends_on"], rule[column], color=PALETTE[1], linestyle=":", label=_words(heuristic))
+    if model is not None:
+        ax.plot(series[model]["ends_on"], series[model][column], color=PALETTE[0], linestyle="--", label=model)
+    ax.axvline(begins, color=QUIET, linewidth=1.2)
+    ax.set_ylim(bottom=0)
+    ax.annotate(
+        "holdout",
+        (begins, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(6, 2),
+        textcoords="offset points",
+        color=QUIET,
+    )
+    ax.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=5))
+    ax.xaxis.set_major_formatter(fmt.axis("date"))
+    ax.yaxis.set_major_formatter(fmt.axis("count"))
+    ax.set(xlabel="Week ending", ylabel="Repeat purchases, sum so far" if cumulative else "Repeat purchases a week")
+    fig.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2, handlelength=1.6
+    )
+    ax.set_title(_tracking_title(series[model or heuristic], actual, model or heuristic, fmt))
+    return fig
+
+
+def _tracking_title(drawn: pd.DataFrame, actual: pd.DataFrame, name: str, fmt: Formatter) -> str:
+    expected, came = (part.loc[part["phase"] == "holdout", "purchases"].sum() for part in (drawn, actual))
+    if came == 0:
+        return f"{_words(name)}: {fmt.count(round(expected))} purchases foreseen, none came"
+    miss = expected / came - 1.0
+    if abs(miss) < 0.01:
+        return f"{as_subject(name)} foresaw the holdout’s purchases to within {fmt.share(0.01, 0)}"
+    return f"{as_subject(name)} foresaw {fmt.share(abs(miss), 0)} too {'many' if miss > 0 else 'few'} purchases in the holdout"
+
+
+def returning_calibration(found: Validation, model: str, fmt: Formatter) -> Figure:
+    """Predicted probability of buying in the holdout against the share who did, by tenths of the base."""
+    table = found.returning[found.returning["forecast"] == model]
+    fig, ax = new_figure(height=4.8, grid="both")
+    ax.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1.2)
+    low, high = table["actual"] - table["low"], table["high"] - table["actual"]
+    error = np.maximum(np.array([low, high]), 0.0)
+    ax.errorbar(table["predicted"], table["actual"], yerr=error, fmt="o", color=PALETTE[0], elinewidth=1.6, capsize=3)
+    ax.text(0.98, 0.06, "dashed: as predicted", ha="right", color=QUIET)
+    ax.set(
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+        xlabel="Predicted to buy in the holdout",
+        ylabel="Bought in the holdout",
+    )
+    ax.xaxis.set_major_formatter(fmt.axis("share"))
+    ax.yaxis.set_major_formatter(fmt.axis("share"))
+    apart = float(np.average((table["predicted"] - table["actual"]).abs(), weights=table["customers"]))
+    ax.set_title(f"{model}: who comes back is off by {fmt.number(100 * apart, 1)} percentage points on average")
+    return fig
+
+
+def decile_lift(found: Validation, names: list[str], fmt: Formatter, what: str = "spend") -> Figure:
+    """Share of the holdout's spend (or purchases) that the best-ranked customers brought, by forecast.
+
+    Parameters
+    ----------
+    found : Validation
+    names : list of str
+        Forecasts to draw, the one of the title first.
+    fmt : Formatter
+    what : {"spend", "purchases"}
+    """
+    fig, ax = new_figure(height=4.6, grid="both")
+    ax.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1.2, label="by chance")
+    for name, colour, style in zip([PERFECT, *names], (PALETTE[4], *PALETTE[:4]), ("-", "-", ":", "--", "-.")):
+        part = found.lift[found.lift["forecast"] == name]
+        ax.plot(np.r_[0, part["share"]], np.r_[0, part[what]], color=colour, linestyle=style, label=_words(name))
+    best = found.lift[(found.lift["forecast"] == names[0]) & np.isclose(found.lift["share"], 0.1)].iloc[0]
+    ends = np.array([[best[what] - best[f"{what}_low"]], [best[f"{what}_high"] - best[what]]])
+    ax.errorbar([0.1], [best[what]], yerr=np.maximum(ends, 0.0), fmt="o", color=PALETTE[0], capsize=3)
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Customers, best ranked first", ylabel=f"Share of the holdout’s {what}")
+    ax.xaxis.set_major_formatter(fmt.axis("share"))
+    ax.yaxis.set_major_formatter(fmt.axis("share"))
+    ax.legend(loc="lower right")
+    share = fmt.share(best[what], 0)
+    ax.set_title(f"The tenth that {as_subject(names[0], False)} ranks first brought {share} of {what}")
+    return fig
+
+
+def contest_errors(found: Contest, fmt: Formatter) -> Figure:
+    """Typical error of every method with its interval, best on top."""
+    table = found.scores.iloc[::-1].reset_index(drop=True)
+    fig, ax = new_figure(height=1.6 + 0.42 * len(table), grid="x")
+    at = np.arange(len(table))
+    for kind, colour in _KIND_COLOURS.items():
+        of = (table["kind"] == kind).to_numpy()
+        _dots(ax, table["rmse"][of], table["rmse_low"][of], table["rmse_high"][of], at[of], colour)
+    ax.set_yticks(at, [_words(name) for name in table["method"]])
+    ax.set_ylim(-0.6, len(table) - 0.4)
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_formatter(fmt.axis("money"))
+    ax.set_xlabel(f"Typical error of {fmt.weeks(found.weeks)}’ spend")
+    ties = f"; {len(found.tied)} more may be as good" if found.tied else ""
+    ax.set_title(f"{as_subject(found.best)} foresaw spend best{ties}")
+    return fig
+
+
+def early_warning_groups(found: EarlyWarning, fmt: Formatter, customers: str = "customers") -> Figure:
+    """Value at risk by stage: broke with their habit, drifting, in rhythm."""
+    words = {BROKE: "broke with\ntheir habit", DRIFTING: "drifting", IN_RHYTHM: "in rhythm"}
+    table = found.groups.groupby("stage").agg(value_at_risk=("value_at_risk", "sum"), customers=("customers", "sum"))
+    table = table.reindex([stage for stage in words if stage in table.index])
+    fig, ax = new_figure(height=3.6, grid="x")
+    at = np.arange(len(table))[::-1]
+    colours = {BROKE: PALETTE[1], DRIFTING: PALETTE[5], IN_RHYTHM: PALETTE[4]}
+    ax.barh(at, table["value_at_risk"], color=[colours[stage] for stage in table.index], height=0.6)
+    for y, (_, row) in zip(at, table.iterrows()):
+        text = f"{fmt.count(int(row['customers']))} {customers}"
+        ax.annotate(text, (row["value_at_risk"], y), xytext=(6, 0), textcoords="offset points", va="center", color=INK)
+    ax.set_yticks(at, [words[stage] for stage in table.index])
+    ax.set_xlim(0, max(float(table["value_at_risk"].max()), 1e-9) * 1.45 if len(table) else 1.0)
+    ax.xaxis.set_major_formatter(fmt.axis("money"))
+    ax.set_xlabel("Value at risk over the horizon")
+    if found.alarms:
+        false = fmt.number(found.expected_false.value, 0)
+        alarms = f"{fmt.count(found.alarms)} of {fmt.count(found.watched)} top {customers}"
+        title = f"{alarms} broke with their habit, about {false} by chance"
+    else:
+        title = f"None of {fmt.count(found.watched)} top {customers} clearly broke with their habit"
+    ax.set_title(title)
+    return fig
+
+
+def winback_returns(found: WinBack, fmt: Formatter, customers: str = "customers") -> Figure:
+    """Share of lapsed customers who came back, by how long they had been silent, with intervals."""
+    table = found.history.returns
+    fig, ax = new_figure(height=4.4)
+    bands = table.drop_duplicates("band").sort_values("band")
+    for kind, colour, marker, shift in ((REPEAT, PALETTE[0], "o", -0.08), (ONE_TIME, PALETTE[1], "s", 0.08)):
+        part = table[table["kind"] == kind]
+        if part.empty:
+            continue
+        at = bands["band"].searchsorted(part["band"]) + shift
+        error = np.maximum([part["probability"] - part["low"], part["high"] - part["probability"]], 0.0)
+        ax.errorbar(at, part["probability"], yerr=error, fmt=marker, color=colour, capsize=3, label=kind)
+    ax.set_xticks(np.arange(len(bands)), bands["silence"])
+    ax.set_xlim(-0.5, len(bands) - 0.5)
+    ax.set_ylim(0, 1.3 * float(table["high"].max()))
+    ax.set_yticks([tick for tick in ax.get_yticks() if tick <= 1.0 + 1e-9])
+    ax.yaxis.set_major_formatter(fmt.axis("share"))
+    weeks = fmt.weeks(found.history.horizon_weeks)
+    ax.set(xlabel="Weeks since the last purchase", ylabel=f"Came back within {weeks}")
+    ax.legend(loc="upper right", ncols=2)
+    came = table["returned"].sum() / table["customers"].sum()
+    ax.set_title(f"{fmt.share(came, 0)} of lapsed {customers} came back within {weeks}")
+    return fig
+
+
+def track_record_groups(found: TrackRecord, fmt: Formatter, customers: str = "customers") -> Figure:
+    """Actual purchases for each one expected, by groups of what was expected, best first."""
+    table = found.by_group
+    fig, ax = new_figure(height=4.4)
+    ax.axhline(1.0, color=QUIET, linestyle="--", linewidth=1.2)
+    known = table["low"].notna()
+    error = np.maximum([table["ratio"] - table["low"], table["high"] - table["ratio"]], 0.0)[:, known]
+    ax.errorbar(
+        np.flatnonzero(known), table["ratio"][known], yerr=error, fmt="o", color=PALETTE[0], elinewidth=1.6, capsize=3
+    )
+    ax.set_xticks(np.arange(len(table)), [str(g) for g in table["group"]])
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(fmt.axis("number"))
+    ax.set(
+        xlabel=f"{customers.capitalize()} in {len(table)} equal groups, most expected first",
+        ylabel="Actual for each expected purchase",
+    )
+    expected, actual = fmt.count(round(found.expected)), fmt.count(round(found.actual))
+    ax.set_title(f"Last run expected {expected} purchases in {fmt.weeks(found.weeks)}; {actual} came")
+    return fig
+
+
+def _dots(ax: Axes, value: pd.Series, low: pd.Series, high: pd.Series, at: np.ndarray, colour: str) -> None:
+    if len(value):
+        error = np.maximum([value - low, high - value], 0.0)
+        ax.errorbar(value, at, xerr=error, fmt="o", color=colour, elinewidth=1.8, capsize=3)
+
+
+def _words(name: str) -> str:
+    return FORECAST_WORDS.get(name, name)
+
+
+def as_subject(name: str, capital: bool = True) -> str:
+    """A forecasting method in words, as the subject of a sentence."""
+    subjects = {
+        SAME_RATE: "carrying on at the same rate",
+        LAST_PERIOD: "repeating the period before",
+        RFM_SCORE: "the RFM score",
+        BOOSTING: "gradient boosting",
+    }
+    subject = subjects.get(name, f"the {name} model")
+    return subject[0].upper() + subject[1:] if capital else subject

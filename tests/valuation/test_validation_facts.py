@@ -1,0 +1,297 @@
+"""Facts and tables of validation, contest, track record, early warning and win-back: they say what the results say."""
+
+import datetime as dt
+from dataclasses import dataclass, replace
+
+import ibis
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import valuation
+from analysis.reporting.numbers import Formatter
+from analysis.valuation.early_warning import BROKE, DRIFTING, IN_RHYTHM
+
+FMT = Formatter("en", "USD")
+START, DAYS = dt.date(2023, 1, 1), 364
+END = START + dt.timedelta(days=DAYS - 1)
+CLOCK = {"observed_from": START, "observed_to": END}
+
+
+def order_lines(customers=400, seed=4, days=DAYS):
+    """Customers who buy at random at their own rate from their first day on; some leave."""
+    rng, rows = np.random.default_rng(seed), []
+    for i in range(customers):
+        rate, first = rng.gamma(2.0, 0.03), rng.integers(0, 90)
+        last = first + rng.exponential(300)
+        bought = np.flatnonzero(rng.random(days) < rate)
+        for day in {first, *bought[(bought > first) & (bought < last)]}:
+            rows.append((f"{i:04d}", START + dt.timedelta(days=int(day)), round(float(rng.lognormal(2.5, 0.5)), 2)))
+    frame = pd.DataFrame(rows, columns=["customer_id", "order_date", "net_amount"])
+    frame["order_id"], frame["is_return"] = frame.index.astype(str), False
+    lines = ibis.memtable(frame)
+    return lines.mutate(net_amount=lines.net_amount.cast("decimal(18, 4)"))
+
+
+@dataclass(frozen=True)
+class Base:
+    lines: ibis.Table
+    summary: pd.DataFrame
+    models: valuation.FittedModels
+    holdout: valuation.Holdout
+    value: valuation.CustomerValue
+
+
+def valued(lines, entry="first_purchase", margin=0.3):
+    summary = valuation.customer_summary(lines, END, margin).to_pandas()
+    models = valuation.fit_models(summary)
+    holdout, _ = valuation.run_holdout(lines, START, END, entry, 13)
+    value = valuation.customer_value(
+        summary,
+        models,
+        holdout,
+        horizon_weeks=52,
+        entry=entry,
+        recent=valuation.recent_activity(lines, END, 91),
+        margin_rate=margin,
+        discount_rate=0.1,
+        draws=100,
+        **CLOCK,
+    )
+    return Base(lines, summary, models, holdout, value)
+
+
+@pytest.fixture(scope="module")
+def base():
+    return valued(order_lines())
+
+
+@pytest.fixture(scope="module")
+def warning(base):
+    return warned(base)
+
+
+def warned(base, entry="first_purchase", **options):
+    given = {"saved": 0.2, "top_share": 0.5, "contact_cost": 0.5, "annual_discount": 0.1, "entry": entry} | options
+    found, reason = valuation.run_early_warning(base.lines, base.summary, base.value, base.models, **CLOCK, **given)
+    assert (found is None) == bool(reason)
+    return found
+
+
+def won(base, **options):
+    given = {"lapse_weeks": 8, "return_weeks": 8, "annual_discount": 0.1, "contact_cost": 0.5} | options
+    return valuation.run_win_back(base.lines, base.summary, base.value, **CLOCK, **given)
+
+
+# -- early warning
+
+
+def test_the_warning_says_what_was_found(base, warning):
+    facts = valuation.warning_facts(warning, base.value, 0.5)
+    listed = valuation.warning_list(warning)
+    assert facts["listed"] == len(listed) == warning.alarms + warning.drifting >= 10
+    assert set(listed["stage"]) <= {BROKE, DRIFTING}
+    assert facts["risk_low"] <= facts["at_risk"] <= facts["risk_high"] and facts["risk_reason"] is None
+    assert facts["late"] + facts["in_time"] == facts["listed"]
+    assert facts["break_even"] == pytest.approx(0.5 * len(listed) / listed["value_at_risk"].sum())
+    assert (facts["kind"], facts["horizon"], facts["saved"]) == ("margin", 52, 0.2)
+    by = listed.loc[~listed["late"], "act_by"]
+    assert facts["half_by"] is None or (by <= facts["half_by"]).mean() >= 0.5
+
+
+def test_money_and_days_of_few_are_not_told(base, warning):
+    facts = valuation.warning_facts(warning, base.value, 0.5, small_group=10_000)
+    hidden = ("at_risk", "risk_low", "risk_high", "half_by", "break_even", "spend_each")
+    assert [facts[name] for name in hidden] == [None] * 6
+    assert "fewer than 10000" in facts["risk_reason"]
+
+
+def staged(warning, **counts):
+    """A warning with so many customers in each stage: late and in time for those who broke, then drifting, then in rhythm."""
+    stages = {"late": (BROKE, True), "time": (BROKE, False), "drift": (DRIFTING, False), "rhythm": (IN_RHYTHM, False)}
+    parts = [
+        warning.frame.iloc[np.arange(n) % len(warning.frame)].assign(stage=stages[k][0], late=stages[k][1])
+        for k, n in counts.items()
+    ]
+    return replace(warning, frame=pd.concat(parts, ignore_index=True))
+
+
+@pytest.mark.parametrize(
+    ("counts", "groups"),
+    [
+        (
+            {"late": 10, "time": 12, "drift": 20, "rhythm": 30},
+            {
+                "broken, probably too late": 10,
+                "broken, still in time": 12,
+                "drifting, still in time": 20,
+                "in rhythm": 30,
+            },
+        ),
+        (
+            {"late": 4, "time": 12, "drift": 20, "rhythm": 30},
+            {"broken": 16, "drifting, still in time": 20, "in rhythm": 30},
+        ),
+        ({"late": 4, "time": 3, "drift": 20, "rhythm": 30}, {"broken or drifting": 27, "in rhythm": 30}),
+        ({"late": 4, "drift": 3, "rhythm": 30}, {"in rhythm": 30}),
+        ({"rhythm": 30}, {"in rhythm": 30}),
+    ],
+)
+def test_small_groups_are_merged_and_then_left_out(warning, counts, groups):
+    table = valuation.warning_table(staged(warning, **counts))
+    assert table.set_index("group")["customers"].to_dict() == groups
+    assert list(table.columns) == list(valuation.WARNING_COLUMNS)
+
+
+def test_nobody_drops_out_for_being_silent_where_the_last_weeks_are_repeated():
+    """Repeating the last weeks foresees nothing for those silent in them, who are the ones to warn of."""
+    base = valued(order_lines(300, seed=5), entry="left_truncated")
+    repeated = replace(base, value=replace(base.value, forecast="last period", forecast_kind="heuristic"))
+    warning = warned(repeated, entry="left_truncated", top_share=1.0)
+    silent = warning.frame[warning.frame["silent_days"] > 91]
+    assert len(silent) and (silent["value_in_rhythm"] > 0).all()
+
+
+def test_a_base_without_habits_gives_the_reason(base):
+    few = replace(base, lines=base.lines.filter(base.lines.customer_id < "0020"))
+    found, reason = valuation.run_early_warning(
+        few.lines, base.summary, base.value, base.models, **CLOCK, entry="first_purchase", saved=0.2
+    )
+    assert found is None and "too few to learn one from" in reason
+    unknown = replace(base.value, expected_sales=valuation.Estimate(float("nan")))
+    assert warned(replace(base, value=unknown)) is None
+
+
+# -- win-back
+
+
+def test_win_back_is_an_upper_bound_with_an_interval(base):
+    found, reason = won(base)
+    assert not reason
+    facts = valuation.win_back_facts(found, base.value, 0.0, 0.5)
+    assert facts["brings_low"] <= facts["brings"] <= facts["brings_high"]
+    assert facts["return_low"] < facts["return_share"] < facts["return_high"]
+    assert facts["needed"] > 0 and facts["lapse_weeks"] == 8
+    table = valuation.win_back_table(found, FMT)
+    assert table["customers"].tolist() == found.groups["customers"].tolist()
+    assert table["worth"].str.fullmatch(r"−?\$[\d.,]+ \(−?\$[\d.,]+ – −?\$[\d.,]+\)").all()
+
+
+def test_without_cost_and_incentive_no_uplift_is_asked_for(base):
+    found, _ = won(base, contact_cost=None)
+    assert valuation.win_back_facts(found, base.value, 0.0, None)["needed"] is None
+    dear, _ = won(base, incentive=5.0)
+    assert dear.expected_value.value < found.expected_value.value
+    assert valuation.win_back_facts(dear, base.value, 5.0, 0.5)["needed"] > 0
+
+
+def test_few_to_win_back_show_no_money(base):
+    found, _ = won(base)
+    facts = valuation.win_back_facts(found, base.value, 0.0, 0.5, small_group=10_000)
+    assert facts["brings"] is None and "fewer than 10000" in facts["brings_reason"] and facts["needed"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"lapse_weeks": 50}, "do not hold 50 weeks of silence"), ({"small_group": 5000}, "too few to learn from")],
+)
+def test_a_short_history_gives_the_reason(base, options, reason):
+    found, why = won(base, **options)
+    assert found is None and reason in why
+
+
+# -- validation and contest
+
+
+@pytest.fixture(scope="module")
+def checked(base):
+    return valuation.run_validation(base.holdout, base.lines, END, draws=100, small_group=10, seed=1)
+
+
+def test_validation_simulates_the_best_model_alone(base, checked):
+    assert set(checked.totals["forecast"]) == {base.holdout.best_model}
+    facts = valuation.validation_facts(checked, base.holdout)
+    assert 0 <= facts["inside"] <= facts["groups"] and facts["top_low"] <= facts["top"] <= facts["top_high"]
+    assert facts["perfect"] >= facts["top"]
+    assert valuation.rankers(base.holdout) == [base.holdout.best_model, base.holdout.best_heuristic]
+
+
+def test_claims_are_counted_as_they_are_shown(base, checked):
+    table, facts = valuation.claims_for_people(checked, FMT), valuation.claims_facts(checked)
+    assert (len(table), facts["totals"], facts["ranges"]) == (6, 2, 4)
+    held = table["held"] == "yes"
+    assert (held[:2].sum(), held[2:].sum()) == (facts["totals_held"], facts["ranges_held"])
+    assert table["forecast"].iloc[0] == "All purchases"
+
+
+def test_without_a_model_there_are_no_claims(base):
+    scores = base.holdout.scores[base.holdout.scores["kind"] == "heuristic"].reset_index(drop=True)
+    plain = replace(base.holdout, scores=scores, best=scores["forecast"].iloc[0])
+    checked = valuation.run_validation(plain, base.lines, END, draws=100, small_group=10, seed=1)
+    assert valuation.claims_for_people(checked, FMT).empty
+    assert valuation.claims_facts(checked)["totals"] == 0
+    facts = valuation.validation_facts(checked, plain)
+    assert facts["model"] == "" and "inside" not in facts
+    assert valuation.rankers(plain) == [plain.best_heuristic]
+
+
+def test_the_contest_names_its_winner_and_the_ties(base):
+    found, reason = valuation.run_contest(base.holdout, base.lines, START, END)
+    assert not reason
+    facts, table = valuation.contest_facts(found), valuation.contest_for_people(found, FMT)
+    assert table["verdict"].iloc[0] == "best" and (table["verdict"] == "may be as good").sum() == len(facts["tied"])
+    assert facts["error_low"] <= facts["error"] <= facts["error_high"]
+    assert len(table) == facts["methods"] >= 5
+
+
+def test_a_contest_of_other_weeks_gives_the_reason(base):
+    found, reason = valuation.run_contest(replace(base.holdout, weeks=12.0), base.lines, START, END)
+    assert found is None and "same number of weeks" in reason
+
+
+# -- track record
+
+
+@dataclass
+class Last:
+    value: pd.DataFrame
+    observed_to: dt.date
+    parameters: dict
+    money: dict
+
+    def has(self, table):
+        return table == "customer_value"
+
+    def read(self, table):
+        return self.value
+
+
+def test_the_first_edition_has_no_record(base):
+    found, reason = valuation.run_track_record(None, base.lines, base.summary, END)
+    assert found is None and reason == "there is no edition whose data ended at least 4 weeks before these"
+
+
+def test_an_earlier_edition_is_held_against_what_came(base):
+    as_of = END - dt.timedelta(weeks=13)
+    known = base.summary[base.summary["T"] >= 91]
+    rate = base.holdout.frame.set_index("customer_id")["holdout_frequency"].reindex(known["customer_id"]).fillna(0)
+    value = pd.DataFrame(
+        {
+            "customer_id": known["customer_id"],
+            "expected_purchases": 4.0 * rate.to_numpy(),
+            "residual_value": 10.0,
+            "existing_value": 1.0,
+            "clv_low": 0.0,
+            "clv_high": 100.0,
+        }
+    )
+    last = Last(value, as_of, {"horizon_weeks": 52}, {"discount_rate": None})
+    found, reason = valuation.run_track_record(last, base.lines, base.summary, END, 0.3)
+    assert not reason
+    facts = valuation.track_facts(found)
+    assert facts["expected"] == facts["actual"] > 0 and not facts["clear"]
+    assert facts["as_of"] == as_of and facts["weeks"] == 13
+    assert facts["held_ratio"] != facts["held_ratio"] and "13.0 have passed" in facts["held_reason"]
+    soon = replace(last, observed_to=END - dt.timedelta(weeks=2))
+    found, reason = valuation.run_track_record(soon, base.lines, base.summary, END, 0.3)
+    assert found is None and "4 are needed" in reason
