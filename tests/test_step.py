@@ -27,7 +27,8 @@ def step(project):
 def answer(step, **options):
     given = {"unit": "money", "answer": True, "reason": "a test", "horizon": 1} | options
     key = next(k for k in step._sentences.keys() if "." not in k)  # noqa: SIM118
-    step._sentences._templates[key] = "Worth {{ value|money }}."
+    # A copy: the words of a file are read once for all.
+    step._sentences._templates = step._sentences._templates | {key: "Worth {{ value|money }}."}
     step.finding(key, 1.5, **given)
     return key
 

@@ -83,7 +83,7 @@ def test_half_of_the_sales():
     ("amount", "top", "message"),
     [
         ([1.0], 0.2, "at least two"),
-        ([1.0, np.nan], 0.2, "at least two"),
+        ([1.0, np.nan], 0.2, "every customer needs an amount"),
         ([0.0, -1.0], 0.2, "brought"),
         ([1, 2], 1.0, "top"),
     ],
