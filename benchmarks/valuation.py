@@ -437,29 +437,33 @@ def _size(row: str) -> str | None:
 
 def main(sizes: list[str]) -> None:
     PLACE.mkdir(parents=True, exist_ok=True)
-    rows: list[str] = []
     too_slow: set[tuple[str, str]] = set()
     for size in sizes:
         found = one_size(size, too_slow)
-        rows += found
         print("\n".join(found), flush=True)
+        _keep(size, found)
+    print(RESULTS.read_text(encoding="utf-8"))
+
+
+def _keep(size: str, found: list[str]) -> None:
+    """Put the rows of a size into the file of results; other sizes keep theirs."""
     before = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
-    kept = [row for row in before if _size(row) not in (None, *sizes)]
+    kept = [row for row in before if _size(row) not in (None, size)]
     head = [
         f"`make bench ONLY=valuation` (10,000,000 customers: `SIZE=full`), {_machine()}; peers: "
         + ", ".join(wanted[0] for wanted in PEERS.values()),
         "",
         "The same Parquet files of purchases, or of one row a customer; one thread for linear algebra; CPU seconds count from when",
         "a process has imported what it needs. Found: the log-likelihood at a library's estimates, always in days and by the same",
-        "code; for summary the sum of recencies in days, for value the sum over customers. Ratio: CPU seconds of the peer / ours.",
+        "code; for summary the sum of recencies in days, for value and score the sum over customers. Ratio: CPU seconds of the",
+        "peer / ours.",
         "",
         "| customers | task | library | CPU s | peak GiB | found | ratio | same |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    ordered = sorted(kept + rows, key=lambda row: int(_size(row)) if _size(row).isdigit() else 0)
+    ordered = sorted(kept + found, key=lambda row: int(_size(row)) if _size(row).isdigit() else 0)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text("\n".join([*head, *ordered, ""]), encoding="utf-8")
-    print(RESULTS.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
