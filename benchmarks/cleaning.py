@@ -16,12 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -623,10 +621,7 @@ def differences(a: Path, b: Path) -> dict[str, str]:
 
 def case_name(lines: int) -> str:
     """``cleaning-10m`` for ten million lines."""
-    for unit, name in ((1_000_000, "m"), (1_000, "k")):
-        if lines % unit == 0:
-            return f"cleaning-{lines // unit}{name}"
-    return f"cleaning-{lines}"
+    return f"cleaning-{measure.short(lines)}"
 
 
 def _child(*words: object, environment: dict[str, str] | None = None, limit: float | None = None) -> measure.Cost:
@@ -693,13 +688,6 @@ def rows_of(lines: int, costs: dict[str, measure.Cost]) -> list[str]:
     return rows
 
 
-def _machine() -> str:
-    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    names = ("duckdb", "ibis-framework", "pyarrow", "pandas")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"{os.cpu_count()} cores, {gigabytes:.0f} GiB of memory, Python {platform.python_version()}, {versions}"
-
-
 def _lines(row: str) -> int | None:
     """The size that a row of the table is about; None for the rest of the file."""
     first = row.split("|")[1].strip().replace(",", "") if row.startswith("|") else ""
@@ -716,8 +704,9 @@ def main(sizes: list[int]) -> None:
         print("\n".join(rows_of(lines, costs)), flush=True)
     before = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
     kept = [row for row in before if _lines(row) not in (None, *sizes)]
+    machine = measure.machine("duckdb", "ibis-framework", "pyarrow", "pandas")
     head = [
-        f"`make bench ONLY=cleaning` (100,000,000 lines: `SIZE=full`), {_machine()}",
+        f"`make bench ONLY=cleaning` (100,000,000 lines: `SIZE=full`), {machine}",
         "",
         "The same CSV files of order lines, about one in a hundred with a fault, cleaned into order lines, customers, products and",
         "a quarantine: by the first notebook's code (ours), by hand in SQL and in pandas; scan only reads the files in DuckDB. CPU",

@@ -1,13 +1,16 @@
-"""What a child process costs: CPU seconds with those of its own children, wall seconds, peak memory, and what it reports."""
+"""What a child process costs: CPU seconds with those of its own children, wall seconds, peak memory, and what it reports; and on
+which machine."""
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,18 @@ def run(command: list[str], environment: dict[str, str], limit: float | None = N
 def report(**facts: object) -> None:
     """Tell the process that measures this one."""
     print(json.dumps(facts), flush=True)
+
+
+def machine(*packages: str) -> str:
+    """This machine in a few words, with Python and the versions of ``packages``."""
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{os.cpu_count()} cores, {gigabytes:.0f} GiB of memory, Python {platform.python_version()}, {versions}"
+
+
+def short(size: int) -> str:
+    """``10m`` for ten million, ``50k`` for fifty thousand."""
+    for unit, letter in ((1_000_000, "m"), (1_000, "k")):
+        if size % unit == 0:
+            return f"{size // unit}{letter}"
+    return str(size)

@@ -21,13 +21,12 @@ import hashlib
 import inspect
 import math
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import distribution, version
+from importlib.metadata import distribution
 from pathlib import Path
 
 import measure
@@ -376,10 +375,7 @@ def _files(size: str) -> Path:
 
 def case_name(size: str) -> str:
     """``valuation-1m`` for a million customers."""
-    for unit, name in ((1_000_000, "m"), (1_000, "k")):
-        if size.isdigit() and int(size) % unit == 0:
-            return f"valuation-{int(size) // unit}{name}"
-    return f"valuation-{size}"
+    return f"valuation-{measure.short(int(size)) if size.isdigit() else size}"
 
 
 def one_size(size: str, too_slow: set[tuple[str, str]]) -> list[str]:
@@ -423,12 +419,6 @@ def _row(size: str, task: str, way: str, cost: measure.Cost, reached: float, rat
     return f"| {size} | {task} | {way} | {cost.said['cpu']:.3f} | {cost.memory:.2f} | {number} | {ratio} | {same} |"
 
 
-def _machine() -> str:
-    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    names = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "duckdb", "pandas"))
-    return f"{os.cpu_count()} cores, {gigabytes:.0f} GiB of memory, Python {platform.python_version()}, {names}"
-
-
 def _size(row: str) -> str | None:
     """The size that a row of the table is about; None for the rest of the file."""
     first = row.split("|")[1].strip() if row.startswith("|") else ""
@@ -449,8 +439,9 @@ def _keep(size: str, found: list[str]) -> None:
     """Put the rows of a size into the file of results; other sizes keep theirs."""
     before = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
     kept = [row for row in before if _size(row) not in (None, size)]
+    machine = measure.machine("numpy", "scipy", "duckdb", "pandas")
     head = [
-        f"`make bench ONLY=valuation` (10,000,000 customers: `SIZE=full`), {_machine()}; peers: "
+        f"`make bench ONLY=valuation` (10,000,000 customers: `SIZE=full`), {machine}; peers: "
         + ", ".join(wanted[0] for wanted in PEERS.values()),
         "",
         "The same Parquet files of purchases, or of one row a customer; one thread for linear algebra; CPU seconds count from when",

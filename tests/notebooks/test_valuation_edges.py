@@ -72,8 +72,6 @@ def run(step, study):
             exec(compile(source, f"{step}, cell {cell.id}", "exec"), scope)
 
 
-# Matplotlib says so of a date axis on which it then puts its ticks well enough.
-@pytest.mark.filterwarnings("ignore:AutoDateLocator was unable")
 def test_it_ends_with_findings_or_one_clear_sentence(case):
     run("01_data_cleaning", "edge")
     try:

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analysis.valuation import (
@@ -54,6 +54,7 @@ def slow_cells(x, t_x, age):
 
 
 @settings(max_examples=60, deadline=None)
+@example(rows=[(0, 1, 0)], unit=3e-10, large=1e13)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 40), st.integers(0, 60)), min_size=1, max_size=60),
     unit=st.sampled_from([1.0, 7.0, 365.25, 1e-3, 0.1, 3e-10]),

@@ -6,9 +6,9 @@ import ibis
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from analysis.campaigns.outcomes import COMPARISON_ARMS
+from analysis.valuation.intervals import share_interval
 
 STAGES = ("delivered", "opened", "clicked", "redeemed", "converted", "unsubscribed")
 
@@ -25,14 +25,8 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
     k, n = np.asarray(successes, dtype=float), np.asarray(trials, dtype=float)
     if ((k < 0) | (k > n)).any():
         raise ValueError("successes must lie between 0 and trials")
-    z = stats.norm.ppf(0.5 + confidence / 2)
-    safe = np.where(n > 0, n, 1.0)
-    share = k / safe
-    centre = (share + z**2 / (2 * safe)) / (1 + z**2 / safe)
-    reach = z / (1 + z**2 / safe) * np.sqrt(share * (1 - share) / safe + z**2 / (4 * safe**2))
-    low = np.where(n > 0, np.where(k == 0, 0.0, centre - reach), 0.0)
-    high = np.where(n > 0, np.where(k == n, 1.0, centre + reach), 1.0)
-    return np.clip(low, 0, 1), np.clip(high, 0, 1)
+    low, high = share_interval(k, n, 1.0 - confidence)
+    return np.where(n > 0, low, 0.0), np.where(n > 0, high, 1.0)
 
 
 def clustered_share(successes: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:

@@ -145,11 +145,6 @@ class BGCNBDkResults(PurchaseResults):
         stays = np.log(_stage_weights(r, alpha, k, cells)[0].sum(axis=0))
         return special.expit(stays - _log_leaving(r, alpha, a, b, k, at_once, cells))
 
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
-        """Probability of being alive at T, shape (customers,); exact."""
-        cells = Cells.of(frequency, recency, T)
-        return self._alive_cells(cells)[cells.index]
-
     def expected_purchases(
         self,
         t: float,

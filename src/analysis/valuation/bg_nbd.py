@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.valuation.integrals import purchases_of_leavers
-from analysis.valuation.purchases import Array, Cells, Grid, Mixture, PurchaseModel, PurchaseResults, negative_binomial
+from analysis.valuation.purchases import Array, Cells, Grid, Mixture, MixtureModel, PurchaseResults, negative_binomial
 
 
 def _log_leaving_share(a: float, b: float, x: Array) -> Array:
@@ -78,9 +78,7 @@ def purchases_if_alive(
     return purchases_of_leavers(r + x, alpha + age, a, b + x, t, discount)
 
 
-def _new_counts(
-    n: Array, t: float, r: Array | float, alpha: Array | float, a: Array | float, b: Array | float
-) -> Array:
+def new_counts(n: Array, t: float, r: Array | float, alpha: Array | float, a: Array | float, b: Array | float) -> Array:
     """Eq. 8 at λ ~ gamma(r, α) and p ~ beta(a, b), which may be those of customers whose history is known."""
     log_whole = special.betaln(a, b)
     stays = np.exp(special.betaln(a, b + n) - log_whole) * negative_binomial(n, r, alpha, t)
@@ -95,7 +93,7 @@ def counts(
 ) -> Array:
     """P(n purchases in the next t) of customers known to be alive, shape (customers, n); α and a may differ."""
     first, scale, shape, second = np.broadcast_arrays(r + x, alpha + age, a, b + x)
-    return _new_counts(n, t, *(v[:, None] for v in (first, scale, shape, second)))
+    return new_counts(n, t, *(v[:, None] for v in (first, scale, shape, second)))
 
 
 def futures(
@@ -121,21 +119,17 @@ def futures(
 
 
 class BGNBDResults(PurchaseResults):
-    """A fitted BG/NBD model: parameters r, alpha (time), a, b."""
+    """A fitted BG/NBD model: parameters r, alpha (time), a, b.
+
+    The probability of being alive is that of Fader, Hardie & Lee (2008), Computing P(alive) using the BG/NBD model, eq. 1: 1
+    for every customer without a repeat purchase.
+    """
 
     def _alive_cells(self, cells: Cells) -> Array:
         return alive(*self.params.to_numpy(), cells)
 
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
         return purchases_if_alive(*self.params.to_numpy(), t, x, age, discount)
-
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
-        """Probability of being alive at T, shape (customers,); 1 for every customer without a repeat purchase.
-
-        Source: Fader, Hardie & Lee (2008), Computing P(alive) using the BG/NBD model, eq. 1.
-        """
-        cells = Cells.of(frequency, recency, T)
-        return self._alive_cells(cells)[cells.index]
 
     def expected_repeats(self, t: ArrayLike) -> Array:
         """E[X(t)] of a new customer, eq. 9, shape of `t`."""
@@ -147,27 +141,18 @@ class BGNBDResults(PurchaseResults):
     def purchase_pmf(self, n: ArrayLike, t: float) -> Array:
         """P(X(t) = n): probability that a new customer makes n repeat purchases in `t`, eq. 8, shape of `n`."""
         r, alpha, a, b = self.params.to_numpy()
-        return _new_counts(np.asarray(n, dtype=float), t, r, alpha, a, b)
+        return new_counts(np.asarray(n, dtype=float), t, r, alpha, a, b)
 
     def _counts_if_alive(self, n: Array, t: float, x: Array, age: Array) -> Array:
         return counts(n, t, *self.params.to_numpy(), x, age)
 
-    def simulate_future(
-        self,
-        t: float,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        rng: np.random.Generator,
-        size: int = 1,
+    def _future_if_alive(
+        self, t: float, x: Array, age: Array, here: NDArray[np.bool_], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
-        x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
-        here = rng.random((size, len(x))) < self.probability_alive(frequency, recency, T)
         return futures(*self.params.to_numpy(), t, x, age, here, rng)
 
 
-class BGNBD(PurchaseModel):
+class BGNBD(MixtureModel):
     """BG/NBD purchase model.
 
     Parameters
@@ -188,6 +173,7 @@ class BGNBD(PurchaseModel):
     parameter_names: ClassVar[tuple[str, ...]] = ("r", "alpha", "a", "b")
     time_parameters: ClassVar[tuple[str, ...]] = ("alpha",)
     results_class: ClassVar[type[PurchaseResults]] = BGNBDResults
+    likelihood = staticmethod(likelihood)
 
     def start(self, cells: Cells) -> list[Array]:
         """Starts whose mean buying rate is the observed one."""
@@ -195,13 +181,3 @@ class BGNBD(PurchaseModel):
         return [
             np.array([r, r * exposure * 0.7, a, b]) for r, a, b in ((0.5, 0.8, 2.5), (1.0, 0.1, 2.0), (3.0, 1.0, 10.0))
         ]
-
-    @classmethod
-    def loglike_cells(cls, params: Array, cells: Cells) -> tuple[Array, Array]:
-        """Log-likelihood by cell and its gradient in (r, α, a, b), from eq. 6."""
-        return likelihood(params, cells.grid).by_cell()
-
-    @classmethod
-    def loglike_total(cls, params: Array, cells: Cells) -> tuple[float, Array]:
-        """Log-likelihood of all customers and its gradient in (r, α, a, b), from eq. 6."""
-        return likelihood(params, cells.grid).total(cells.count)

@@ -107,7 +107,11 @@ class Contest:
 
 
 def contest_splits(
-    order_lines: ibis.Table, observed_from: datetime.date, observed_to: datetime.date, weeks: int
+    order_lines: ibis.Table,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    weeks: int,
+    later: pd.DataFrame | None = None,
 ) -> Splits:
     """Split the history at the last two multiples of `weeks` before its end.
 
@@ -117,14 +121,18 @@ def contest_splits(
     observed_from, observed_to : date
     weeks : int
         Length of the period to foresee.
+    later : DataFrame, optional
+        :func:`analysis.valuation.calibration_holdout` of the last `weeks`, where it has been made already.
 
     Raises
     ------
     ValueError
-        When not even the later split can be made.
+        When not even the later split can be made, or the one given is of another length.
     """
     length = datetime.timedelta(weeks=weeks)
-    later = _split(order_lines, observed_to - length, observed_to)
+    if later is not None and later.attrs.get("holdout_days") != length.days:
+        raise ValueError("contest: the holdout is not of the later split; make both with the same number of weeks")
+    later = _split(order_lines, observed_to - length, observed_to, later)
     cut, reason = observed_to - 2 * length, ""
     earlier = None
     if (cut - observed_from).days + 1 < length.days:
@@ -140,8 +148,10 @@ def contest_splits(
     return Splits(later, earlier, reason)
 
 
-def _split(order_lines: ibis.Table, cut: datetime.date, end: datetime.date) -> pd.DataFrame:
-    split = calibration_holdout(order_lines, cut, end)
+def _split(
+    order_lines: ibis.Table, cut: datetime.date, end: datetime.date, split: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    split = calibration_holdout(order_lines, cut, end) if split is None else split
     summary = customer_summary(order_lines, cut)
     spend = to_frame(summary.select("customer_id", "spend", "recency_days"))
     frame = split.merge(spend, on="customer_id", validate="one_to_one")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import ibis
 import numpy as np
@@ -17,6 +18,8 @@ from analysis.valuation.lifetime import CustomerValue
 from analysis.valuation.models import FittedModels
 from analysis.valuation.rfm import BEST_IS_LOW, MEASURES, Edges
 from analysis.valuation.summary import calibration_holdout, without_purchase
+
+T = TypeVar("T")
 
 EDGE_COLUMNS = {
     "score": ("Score", "text"),
@@ -62,6 +65,15 @@ _GROUP_COLUMNS = {
 }
 
 
+def found_or_reason(make: Callable[[], T]) -> tuple[T | None, str]:
+    """What `make` gives, or None and what its error says after the name of the analysis."""
+    try:
+        return make(), ""
+    except ValueError as error:
+        name, _, reason = str(error).partition(": ")
+        return None, reason or name
+
+
 def run_holdout(
     order_lines: ibis.Table,
     observed_from: datetime.date,
@@ -82,13 +94,15 @@ def run_holdout(
     calibration_end = observed_to - datetime.timedelta(weeks=holdout_weeks)
     if calibration_end < observed_from:
         return None, f"{holdout_weeks} weeks cannot be held out of {(observed_to - observed_from).days + 1} days"
-    try:
+
+    def make() -> Holdout:
         split = calibration_holdout(order_lines, calibration_end, observed_to)
-        window = (calibration_end - observed_from).days + 1
-        found = evaluate_holdout(split, window, entry, seed=seed)
-    except ValueError as error:
-        return None, str(error).partition(": ")[2]
-    return (found, "") if found.actual else (None, "nobody known before bought in the held-out weeks")
+        found = evaluate_holdout(split, (calibration_end - observed_from).days + 1, entry, seed=seed)
+        if not found.actual:
+            raise ValueError("holdout: nobody known before bought in the held-out weeks")
+        return found
+
+    return found_or_reason(make)
 
 
 def base_facts(summary: pd.DataFrame, order_lines: ibis.Table, observed_to: datetime.date) -> dict[str, Any]:

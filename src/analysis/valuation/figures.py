@@ -12,11 +12,17 @@ from matplotlib.figure import Figure
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.theme import INK, PALETTE, QUIET, new_figure
 from analysis.valuation.concentration import Concentration
+from analysis.valuation.contest import BOOSTING, RFM_SCORE
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE, Holdout, by_frequency
 
 _BLUES = LinearSegmentedColormap.from_list("quiet to hero", ["#eef4f8", "#8fbcd4", PALETTE[0], "#063c55"])
 _LIGHT_TEXT_ABOVE = 0.45
-FORECAST_WORDS = {SAME_RATE: "same rate as before", LAST_PERIOD: "weeks before, repeated"}
+FORECAST_WORDS = {
+    SAME_RATE: "same rate as before",
+    LAST_PERIOD: "weeks before, repeated",
+    RFM_SCORE: "RFM score",
+    BOOSTING: "gradient boosting",
+}
 
 
 def concentration_curve(found: Concentration, fmt: Formatter, customers: str = "customers") -> Figure:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from analysis.valuation.integrals import purchases_of_leavers
-from analysis.valuation.purchases import Array, Cells, Grid, Mixture, PurchaseModel, PurchaseResults
+from analysis.valuation import bg_nbd
+from analysis.valuation.purchases import Array, Cells, Grid, Mixture, MixtureModel, PurchaseResults
 
 
 def likelihood(params: Sequence[Array | float], grid: Grid) -> Mixture:
@@ -69,66 +69,36 @@ class MBGNBDResults(PurchaseResults):
     def _alive_cells(self, cells: Cells) -> Array:
         return special.expit(-_log_odds_gone(*self.params.to_numpy(), cells))
 
-    def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
+    @property
+    def _staying(self) -> tuple[float, float, float, float]:
+        """The BG/NBD of those who stayed after the first purchase: one chance to leave is behind them."""
         r, alpha, a, b = self.params.to_numpy()
-        return purchases_of_leavers(r + x, alpha + age, a, b + x + 1.0, t, discount)
+        return r, alpha, a, b + 1.0
 
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
-        """Probability of being alive at T, shape (customers,); below 1 for one-time buyers too."""
-        cells = Cells.of(frequency, recency, T)
-        return self._alive_cells(cells)[cells.index]
+    def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
+        return bg_nbd.purchases_if_alive(*self._staying, t, x, age, discount)
 
     def expected_repeats(self, t: ArrayLike) -> Array:
         """E[X(t)] of a customer who has just made the first purchase, shape of `t`."""
-        r, alpha, a, b = self.params.to_numpy()
+        _, _, a, b = self.params.to_numpy()
         time = np.atleast_1d(np.asarray(t, dtype=float))
-        value = b / (a + b) * purchases_of_leavers(r, alpha, a, b + 1.0, time)
+        zero = np.zeros_like(time)
+        value = b / (a + b) * bg_nbd.purchases_if_alive(*self._staying, time, zero, zero, 0.0)
         return value if np.ndim(t) else value[0]
 
     def purchase_pmf(self, n: ArrayLike, t: float) -> Array:
-        """P(X(t) = n): probability that a new customer makes n repeat purchases in `t`, shape of `n`.
+        """P(X(t) = n): probability that a new customer makes n repeat purchases in `t`, shape of `n`."""
+        _, _, a, b = self.params.to_numpy()
+        count, gone = np.asarray(n, dtype=float), a / (a + b)
+        return np.where(count == 0, gone, 0.0) + (1.0 - gone) * bg_nbd.new_counts(count, t, *self._staying)
 
-        Either they stayed through all n + 1 purchases and bought exactly n times again, or they left at the n-th.
-        """
-        r, alpha, a, b = self.params.to_numpy()
-        count = np.asarray(n, dtype=float)
-        share = t / (alpha + t)
-        stays = np.exp(
-            special.betaln(a, b + count + 1.0)
-            - special.betaln(a, b)
-            + special.gammaln(r + count)
-            - special.gammaln(r)
-            - special.gammaln(count + 1.0)
-            + r * np.log1p(-share)
-            + special.xlogy(count, share)
-        )
-        leaves = np.exp(special.betaln(a + 1.0, b + count) - special.betaln(a, b))
-        reaches = np.where(count > 0, special.betainc(np.maximum(count, 1.0), r, share), 1.0)
-        return stays + leaves * reaches
-
-    def simulate_future(
-        self,
-        t: float,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        rng: np.random.Generator,
-        size: int = 1,
+    def _future_if_alive(
+        self, t: float, x: Array, age: Array, here: NDArray[np.bool_], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
-        r, alpha, a, b = self.params.to_numpy()
-        x = np.asarray(frequency, dtype=float)
-        shape = (size, len(x))
-        alive = rng.random(shape) < self.probability_alive(frequency, recency, T)
-        rate = rng.gamma(r + x, size=shape) / (alpha + np.asarray(T, dtype=float))
-        leave = rng.beta(a, b + x + 1.0, size=shape)
-        stay = rng.standard_exponential(shape) / np.maximum(rate * leave, 1e-300)
-        active = np.where(alive, np.minimum(stay, t), 0.0)
-        last = (alive & (stay < t)).astype(float)
-        return rng.poisson(rate * (1.0 - leave) * active) + last, active
+        return bg_nbd.futures(*self._staying, t, x, age, here, rng)
 
 
-class MBGNBD(PurchaseModel):
+class MBGNBD(MixtureModel):
     """MBG/NBD purchase model.
 
     Parameters
@@ -149,6 +119,7 @@ class MBGNBD(PurchaseModel):
     parameter_names: ClassVar[tuple[str, ...]] = ("r", "alpha", "a", "b")
     time_parameters: ClassVar[tuple[str, ...]] = ("alpha",)
     results_class: ClassVar[type[PurchaseResults]] = MBGNBDResults
+    likelihood = staticmethod(likelihood)
 
     def start(self, cells: Cells) -> list[Array]:
         """Starts whose mean buying rate is near the observed one."""
@@ -156,13 +127,3 @@ class MBGNBD(PurchaseModel):
         return [
             np.array([r, r * exposure * 0.7, a, b]) for r, a, b in ((0.5, 0.8, 1.6), (1.0, 0.1, 2.0), (3.0, 1.0, 10.0))
         ]
-
-    @classmethod
-    def loglike_cells(cls, params: Array, cells: Cells) -> tuple[Array, Array]:
-        """Log-likelihood of the purchase times by cell, and its gradient in (r, α, a, b)."""
-        return likelihood(params, cells.grid).by_cell()
-
-    @classmethod
-    def loglike_total(cls, params: Array, cells: Cells) -> tuple[float, Array]:
-        """Log-likelihood of the purchase times of all customers, and its gradient in (r, α, a, b)."""
-        return likelihood(params, cells.grid).total(cells.count)

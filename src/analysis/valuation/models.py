@@ -72,8 +72,8 @@ class FittedModels:
                 {
                     "model": name,
                     "log_likelihood": found.llf if found else np.nan,
-                    "aic": fit.aic if fit else (6 - 2 * spend.llf if spend else np.nan),
-                    "customers": fit.model.nobs if fit else (spend.nobs if spend else 0),
+                    "aic": found.aic if found else np.nan,
+                    "customers": found.nobs if found else 0,
                     "usable": verdict.usable,
                     "verdict": f"no: {verdict.reason}" if verdict.reason else "yes",
                 }

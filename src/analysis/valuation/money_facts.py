@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import ibis
 import numpy as np
@@ -28,6 +28,7 @@ from analysis.valuation.audit import Audit, customer_base_audit
 from analysis.valuation.cohorts import PERIODS, Cohorts, cohorts, period_start, read_periods, whole_periods
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.equity import Acquisition, CustomerEquity, customer_equity
+from analysis.valuation.facts import found_or_reason
 from analysis.valuation.lifetime import CustomerValue, weekly_discount
 from analysis.valuation.models import FittedModels
 from analysis.valuation.money_figures import PERIOD_WORDS
@@ -54,17 +55,6 @@ CHANNEL_COLUMNS = {
 _VISIBLE = 0.01  # losses as a share of what others earn, below which a curve shows no fall
 _NO_MARGIN = "the study states neither costs nor a margin"
 _NOBODY = "nobody has come back yet"
-
-T = TypeVar("T")
-
-
-def _found(make: Callable[[], T]) -> tuple[T | None, str]:
-    """What `make` gives, or None and what its error says after the name of the analysis."""
-    try:
-        return make(), ""
-    except ValueError as error:
-        name, _, reason = str(error).partition(": ")
-        return None, reason or name
 
 
 # -- profit ------------------------------------------------------------------------------------------------------------
@@ -115,7 +105,7 @@ def run_profit(
             retention = retention_costs(order_lines, marketing_costs, observed_from, observed_to, charged)
         return customer_profit(summary, cost_to_serve=cost_to_serve, contacts=contacted, retention=retention)
 
-    return _found(make)
+    return found_or_reason(make)
 
 
 def _observed_contacts(
@@ -192,7 +182,7 @@ def run_audit(
             raise ValueError("audit: too few bought in the last two periods to show what became of them")
         return found
 
-    return _found(make)
+    return found_or_reason(make)
 
 
 def audit_facts(found: Audit, small_group: int = 10) -> dict[str, Any]:
@@ -248,7 +238,7 @@ def run_cohorts(
             raise ValueError(f"cohorts: no {found.period} brought as many as {small_group} new customers")
         return found
 
-    return _found(make)
+    return found_or_reason(make)
 
 
 def cohort_facts(found: Cohorts, small_group: int = 10) -> dict[str, Any]:
@@ -316,7 +306,7 @@ def recent_acquisition(
             raise ValueError("acquisition: no cost of winning customers is on record lately")
         return Acquisition(won / ((end - start).days / DAYS_PER_WEEK), spent / won, weeks)
 
-    return _found(make)
+    return found_or_reason(make)
 
 
 def leaving_model(value: CustomerValue, models: FittedModels) -> str | None:
@@ -341,7 +331,7 @@ def run_equity(
         return None, _NO_MARGIN if value.margin is None else _NOBODY
     base = summary.sort_values("customer_id", ignore_index=True)
     each = value.frame["expected_spend"].to_numpy(float) * value.margin
-    return _found(
+    return found_or_reason(
         lambda: customer_equity(
             models.purchases[name],
             base,
@@ -412,7 +402,9 @@ def run_channels(
     if value["residual_value"].isna().any():
         return None, _NOBODY
     settings = {"small_group": small_group, "seed": seed}
-    return _found(lambda: channel_value(customers, value, marketing_costs, observed_from, observed_to, **settings))
+    return found_or_reason(
+        lambda: channel_value(customers, value, marketing_costs, observed_from, observed_to, **settings)
+    )
 
 
 def run_payback(
@@ -489,7 +481,7 @@ def run_spend_response(
     new_value : float or None
         What a new customer is worth before acquisition cost; without it only the response in customers is told.
     """
-    response, reason = _found(
+    response, reason = found_or_reason(
         lambda: spend_response(new_customers(customers, marketing_costs, observed_from, observed_to))
     )
     if response is None or not response.identified:
@@ -529,7 +521,7 @@ def run_growth(
     truncated = entry == "left_truncated"
     held = categories_held(order_lines, products, observed_to)
     days = float((observed_to - observed_from).days + 1)
-    found, reason = _found(
+    found, reason = found_or_reason(
         lambda: growth_value(
             base,
             value.horizon_weeks,

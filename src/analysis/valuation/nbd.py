@@ -19,14 +19,10 @@ from analysis.valuation.purchases import Array, Cells, PurchaseModel, PurchaseRe
 
 
 class NBDResults(PurchaseResults):
-    """A fitted NBD model: parameters r, alpha (time)."""
+    """A fitted NBD model: parameters r, alpha (time). Everybody is alive: the model has no way of leaving."""
 
     def _alive_cells(self, cells: Cells) -> Array:
         return np.ones_like(cells.x)
-
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
-        """1 for everybody: the model has no way of leaving."""
-        return np.ones(len(Cells.of(frequency, recency, T).index))
 
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
         r, alpha = self.params.to_numpy()

@@ -26,7 +26,7 @@ from analysis.valuation.purchases import (
     Cells,
     Grid,
     Mixture,
-    PurchaseModel,
+    MixtureModel,
     PurchaseResults,
     negative_binomial,
     quadrature_rule,
@@ -273,16 +273,14 @@ def futures(
 
 
 class ParetoNBDResults(PurchaseResults):
-    """A fitted Pareto/NBD model: parameters r, alpha (time), s, beta (time)."""
+    """A fitted Pareto/NBD model: parameters r, alpha (time), s, beta (time).
+
+    The probability of being alive is SMC eq. 11–13 in the integral form.
+    """
 
     def _alive_cells(self, cells: Cells) -> Array:
         r, alpha, s, beta = self.params.to_numpy()
         return alive(r, alpha, s, beta, cells)
-
-    def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
-        """Probability of being alive at T, shape (customers,): SMC eq. 11–13 in the integral form."""
-        cells = Cells.of(frequency, recency, T)
-        return self._alive_cells(cells)[cells.index]
 
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
         return purchases_if_alive(*self.params.to_numpy(), t, x, age, discount)
@@ -315,22 +313,13 @@ class ParetoNBDResults(PurchaseResults):
         """
         return self.expected_purchases(np.inf, frequency, recency, T, discount=discount)
 
-    def simulate_future(
-        self,
-        t: float,
-        frequency: ArrayLike,
-        recency: ArrayLike,
-        T: ArrayLike,
-        rng: np.random.Generator,
-        size: int = 1,
+    def _future_if_alive(
+        self, t: float, x: Array, age: Array, here: NDArray[np.bool_], rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
-        x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
-        here = rng.random((size, len(x))) < self.probability_alive(frequency, recency, T)
         return futures(*self.params.to_numpy(), t, x, age, here, rng)
 
 
-class ParetoNBD(PurchaseModel):
+class ParetoNBD(MixtureModel):
     """Pareto/NBD purchase model.
 
     Parameters
@@ -351,6 +340,7 @@ class ParetoNBD(PurchaseModel):
     parameter_names: ClassVar[tuple[str, ...]] = ("r", "alpha", "s", "beta")
     time_parameters: ClassVar[tuple[str, ...]] = ("alpha", "beta")
     results_class: ClassVar[type[PurchaseResults]] = ParetoNBDResults
+    likelihood = staticmethod(likelihood)
 
     def start(self, cells: Cells) -> list[Array]:
         """Starts whose mean buying rate is the observed one."""
@@ -359,13 +349,3 @@ class ParetoNBD(PurchaseModel):
             np.array([r, r * exposure * 0.7, s, beta])
             for r, s, beta in ((0.6, 0.6, 0.4), (1.0, 0.3, 2.0), (3.0, 2.0, 5.0))
         ]
-
-    @classmethod
-    def loglike_cells(cls, params: Array, cells: Cells) -> tuple[Array, Array]:
-        """Log-likelihood by cell and its gradient in (r, α, s, β)."""
-        return likelihood(params, cells.grid).by_cell()
-
-    @classmethod
-    def loglike_total(cls, params: Array, cells: Cells) -> tuple[float, Array]:
-        """Log-likelihood of all customers and its gradient in (r, α, s, β)."""
-        return likelihood(params, cells.grid).total(cells.count)

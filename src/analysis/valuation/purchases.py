@@ -8,10 +8,10 @@ the same three numbers contribute the same likelihood, so everything runs on dis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -283,6 +283,8 @@ _LARGEST_EXPONENT = 700.0
 # Times are whole numbers of one of these parts of the unit in most data: whole units, or days counted in weeks.
 _PARTS = (1.0, DAYS_PER_WEEK)
 _LARGEST_CODE = 2**31
+# Floats above it are whole whatever they hold, and soon too large for an integer.
+_LARGEST_WHOLE = 2.0**53
 _LARGEST_KEY = 2**62
 # Rows a pass works on at a time, so that its temporaries stay in the processor's cache.
 _BLOCK = 1 << 15
@@ -313,7 +315,11 @@ class _Coding:
 def _coding(column: Array) -> _Coding:
     low, high = float(column.min()), float(column.max())
     for parts in _PARTS:
-        if (high - low) * parts < _LARGEST_CODE and _in_parts(column, parts):
+        if (
+            (high - low) * parts < _LARGEST_CODE
+            and max(-low, high) * parts < _LARGEST_WHOLE
+            and _in_parts(column, parts)
+        ):
             lowest = round(low * parts)
             return _Coding(round(high * parts) - lowest + 1, lowest, parts)
     code, distinct = pd.factorize(column)
@@ -536,6 +542,23 @@ class PurchaseModel:
         return objective
 
 
+class MixtureModel(PurchaseModel):
+    """Base of the models whose customers have either stayed, or left at their last purchase or since."""
+
+    # (parameters, grid) -> the mixture; on Cells.apart parameters may be arrays with one entry a cell
+    likelihood: ClassVar[Callable[[Sequence[Array | float], Grid], Mixture]]
+
+    @classmethod
+    def loglike_cells(cls, params: Array, cells: Cells) -> tuple[Array, Array]:
+        """Log-likelihood of the purchase times by cell, and its gradient in the parameters."""
+        return cls.likelihood(params, cells.grid).by_cell()
+
+    @classmethod
+    def loglike_total(cls, params: Array, cells: Cells) -> tuple[float, Array]:
+        """Log-likelihood of the purchase times of all customers, and its gradient in the parameters."""
+        return cls.likelihood(params, cells.grid).total(cells.count)
+
+
 def quadrature_rule(nodes: int) -> tuple[Array, Array]:
     """Gauss–Legendre nodes and weights on (0, 1)."""
     at, weight = leggauss(nodes)
@@ -726,28 +749,8 @@ def judge(fit: Maximum, names: tuple[str, ...], nobs: float) -> Verdict:
     return Verdict("ok")
 
 
-@dataclass(frozen=True)
-class PurchaseResults:
-    """A fitted purchase model.
-
-    Attributes
-    ----------
-    model : PurchaseModel
-    params : Series of shape (k,)
-        Estimates in the unit of time of the data.
-    log_cov : array of shape (k, k)
-        Covariance of the logarithms of the estimates, and of the estimates themselves where they may be negative
-        (inverse observed information).
-    llf : float
-        Log-likelihood at the estimates, in the data's unit of time.
-    verdict : Verdict
-    """
-
-    model: PurchaseModel
-    params: pd.Series
-    log_cov: Array
-    llf: float
-    verdict: Verdict
+class Estimates:
+    """What every results object says of its estimates: it has `name`, `params`, `log_cov`, `llf`, `nobs` and `verdict`."""
 
     @property
     def _logged(self) -> NDArray[np.bool_]:
@@ -786,27 +789,62 @@ class PurchaseResults:
     @property
     def bic(self) -> float:
         """Schwarz's criterion, customers being the observations."""
-        return len(self.params) * float(np.log(self.model.nobs)) - 2 * self.llf
+        return len(self.params) * float(np.log(self.nobs)) - 2 * self.llf
 
     def summary(self) -> pd.DataFrame:
         """One row a parameter: `parameter`, `estimate`, `std_err`, `low`, `high` (95 %)."""
         frame = pd.concat([self.params, self.bse, self.conf_int()], axis=1)
         return frame.rename_axis("parameter").reset_index()
 
-    def with_params(self, params: ArrayLike) -> PurchaseResults:
+    def with_params(self, params: ArrayLike) -> Self:
         """The same model at other parameters, for simulation from their sampling distribution."""
-        series = pd.Series(np.asarray(params, dtype=float), index=self.params.index, name="estimate")
-        return type(self)(self.model, series, self.log_cov, self.llf, self.verdict)
+        return replace(
+            self, params=pd.Series(np.asarray(params, dtype=float), index=self.params.index, name="estimate")
+        )
 
     def draw_params(self, size: int, rng: np.random.Generator) -> Array:
         """Draw parameter sets, shape (size, k), from the normal approximation on the log scale."""
         if not np.isfinite(self.log_cov).all():
-            raise ModelNotFitted(f"{self.model.name}: no covariance to draw parameters from ({self.verdict.reason})")
+            raise ModelNotFitted(f"{self.name}: no covariance to draw parameters from ({self.verdict.reason})")
         root = np.linalg.cholesky(self.log_cov)
         values, logged = self.params.to_numpy(), self._logged
         centre = np.where(logged, np.log(np.where(logged, values, 1.0)), values)
         draws = centre + rng.standard_normal((size, len(values))) @ root.T
         return np.where(logged, np.exp(np.where(logged, draws, 0.0)), draws)
+
+
+@dataclass(frozen=True)
+class PurchaseResults(Estimates):
+    """A fitted purchase model.
+
+    Attributes
+    ----------
+    model : PurchaseModel
+    params : Series of shape (k,)
+        Estimates in the unit of time of the data.
+    log_cov : array of shape (k, k)
+        Covariance of the logarithms of the estimates, and of the estimates themselves where they may be negative
+        (inverse observed information).
+    llf : float
+        Log-likelihood at the estimates, in the data's unit of time.
+    verdict : Verdict
+    """
+
+    model: PurchaseModel
+    params: pd.Series
+    log_cov: Array
+    llf: float
+    verdict: Verdict
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def nobs(self) -> float:
+        """Customers that the fit used."""
+        return self.model.nobs
 
     def to_json(self, time_unit: str) -> str:
         """The fit as JSON text, without the data.
@@ -817,11 +855,11 @@ class PurchaseResults:
             What times were counted in, such as "weeks".
         """
         return SavedFit(
-            model=self.model.name,
+            model=self.name,
             params=self.params,
             log_cov=self.log_cov,
             llf=self.llf,
-            nobs=self.model.nobs,
+            nobs=self.nobs,
             status=self.verdict.status,
             reason=self.verdict.reason,
             settings=self.model.settings(),
@@ -860,7 +898,8 @@ class PurchaseResults:
 
     def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability that a customer with this history is still one, shape (customers,)."""
-        raise NotImplementedError
+        cells = Cells.of(frequency, recency, T)
+        return self._alive_cells(cells)[cells.index]
 
     def expected_repeats(self, t: ArrayLike) -> Array:
         """E[X(t)]: expected repeat purchases of a new customer in their first `t`, shape of `t`."""
@@ -929,12 +968,19 @@ class PurchaseResults:
         active : array of shape (size, customers)
             How long the customer stays one, at most `t`.
         """
-        raise NotImplementedError
+        x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
+        here = rng.random((size, len(x))) < self.probability_alive(frequency, recency, T)
+        return self._future_if_alive(t, x, age, here, rng)
 
     def _alive_cells(self, cells: Cells) -> Array:
         raise NotImplementedError
 
     def _purchases_if_alive(self, t: float, x: Array, age: Array, discount: float) -> Array:
+        raise NotImplementedError
+
+    def _future_if_alive(
+        self, t: float, x: Array, age: Array, here: NDArray[np.bool_], rng: np.random.Generator
+    ) -> tuple[Array, Array]:
         raise NotImplementedError
 
     def _counts_if_alive(self, n: Array, t: float, x: Array, age: Array) -> Array:

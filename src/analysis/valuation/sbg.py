@@ -12,7 +12,7 @@ perils of ignoring heterogeneity. Marketing Science 29(1), 85–93 (FH 2010).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from analysis.valuation.integrals import beta_mean
-from analysis.valuation.purchases import Array, ModelNotFitted, Verdict, judge, maximise
+from analysis.valuation.purchases import Array, Estimates, ModelNotFitted, Verdict, judge, maximise
 
 _NAMES = ("alpha", "beta")
 
@@ -43,7 +43,7 @@ def _whole(values: ArrayLike, least: int, what: str) -> Array:
 
 
 @dataclass(frozen=True)
-class SBGResults:
+class SBGResults(Estimates):
     """A fitted sBG model.
 
     Attributes
@@ -55,41 +55,12 @@ class SBGResults:
     verdict : Verdict
     """
 
+    name = "sBG"
     params: pd.Series
     log_cov: Array
     llf: float
     nobs: int
     verdict: Verdict
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of `params`; NaN where the maximum is not an inner one."""
-        variance = np.where(np.diag(self.log_cov) > 0, np.diag(self.log_cov), np.nan)
-        return (self.params * np.sqrt(variance)).rename("std_err")
-
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Intervals built on the log scale: columns `low` and `high`."""
-        half = stats.norm.ppf(1 - alpha / 2) * self.bse / self.params
-        return pd.DataFrame({"low": self.params * np.exp(-half), "high": self.params * np.exp(half)})
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion."""
-        return 4.0 - 2 * self.llf
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, customers being the observations."""
-        return 2.0 * float(np.log(self.nobs)) - 2 * self.llf
-
-    def summary(self) -> pd.DataFrame:
-        """One row a parameter: `parameter`, `estimate`, `std_err`, `low`, `high` (95 %)."""
-        frame = pd.concat([self.params, self.bse, self.conf_int()], axis=1)
-        return frame.rename_axis("parameter").reset_index()
-
-    def with_params(self, params: ArrayLike) -> SBGResults:
-        """The same model at other parameters."""
-        return replace(self, params=pd.Series(np.asarray(params, dtype=float), index=list(_NAMES), name="estimate"))
 
     def survival(self, t: ArrayLike) -> Array:
         """S(t): share of a new cohort still customers after `t` periods (renewals), shape of `t`; FH 2007."""

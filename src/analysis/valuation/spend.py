@@ -16,10 +16,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from analysis.valuation.purchases import (
     Array,
+    Estimates,
     ModelNotFitted,
     Objective,
     Verdict,
@@ -125,7 +126,7 @@ def _by_total(total: Array, count: Array, purchases: Array) -> tuple[Array, Arra
 
 
 @dataclass(frozen=True)
-class GammaGammaResults:
+class GammaGammaResults(Estimates):
     """A fitted gamma-gamma model.
 
     Attributes
@@ -138,6 +139,7 @@ class GammaGammaResults:
     verdict : Verdict
     """
 
+    name = "gamma-gamma"
     params: pd.Series
     log_cov: Array
     llf: float
@@ -145,36 +147,10 @@ class GammaGammaResults:
     left_out: int
     verdict: Verdict
 
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of `params`."""
-        variance = np.where(np.diag(self.log_cov) > 0, np.diag(self.log_cov), np.nan)
-        return (self.params * np.sqrt(variance)).rename("std_err")
-
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Intervals built on the log scale: columns `low` and `high`."""
-        half = stats.norm.ppf(1 - alpha / 2) * self.bse / self.params
-        return pd.DataFrame({"low": self.params * np.exp(-half), "high": self.params * np.exp(half)})
-
-    def summary(self) -> pd.DataFrame:
-        """One row a parameter: `parameter`, `estimate`, `std_err`, `low`, `high` (95 %)."""
-        frame = pd.concat([self.params, self.bse, self.conf_int()], axis=1)
-        return frame.rename_axis("parameter").reset_index()
-
-    def with_params(self, params: ArrayLike) -> GammaGammaResults:
-        """The same model at other parameters."""
-        series = pd.Series(np.asarray(params, dtype=float), index=self.params.index, name="estimate")
-        return GammaGammaResults(series, self.log_cov, self.llf, self.nobs, self.left_out, self.verdict)
-
-    def draw_params(self, size: int, rng: np.random.Generator) -> Array:
-        """Draw parameter sets, shape (size, 3), from the normal approximation on the log scale."""
-        root = np.linalg.cholesky(self.log_cov)
-        return np.exp(np.log(self.params.to_numpy()) + rng.standard_normal((size, 3)) @ root.T)
-
     def to_json(self, money_unit: str) -> str:
         """The fit as JSON text, without the data; `money_unit` says what spend was counted in, such as "USD"."""
         return SavedFit(
-            model=GammaGamma.name,
+            model=self.name,
             params=self.params,
             log_cov=self.log_cov,
             llf=self.llf,
@@ -258,7 +234,7 @@ class GammaGamma:
         How many customers each row stands for, as in :class:`analysis.valuation.PurchaseModel`.
     """
 
-    name = "gamma-gamma"
+    name = GammaGammaResults.name
 
     def __init__(self, frequency: ArrayLike, monetary_value: ArrayLike, weights: ArrayLike | None = None) -> None:
         if np.shape(frequency) != np.shape(monetary_value):

@@ -21,6 +21,8 @@ from analysis.valuation.early_warning import (
     purchase_gaps,
     values_in_rhythm,
 )
+from analysis.valuation.facts import found_or_reason
+from analysis.valuation.figures import FORECAST_WORDS
 from analysis.valuation.holdout import Holdout, same_rate
 from analysis.valuation.intervals import share_interval
 from analysis.valuation.lifetime import CustomerValue, margin_share, mean_discount, weekly_discount
@@ -29,7 +31,7 @@ from analysis.valuation.purchases import ModelNotFitted
 from analysis.valuation.summary import DAYS_PER_WEEK
 from analysis.valuation.track_record import LEAST_WEEKS, TrackRecord, track_record
 from analysis.valuation.validation import EVERYBODY, PERFECT, Validation, validate, weekly_purchases
-from analysis.valuation.validation_figures import FORECAST_WORDS, as_subject
+from analysis.valuation.validation_figures import as_subject
 from analysis.valuation.winback import WinBack, return_history, win_back
 
 WARNING_COLUMNS = {
@@ -271,7 +273,8 @@ def run_win_back(
     """
     spend = value.frame.set_index("customer_id")["expected_spend"]
     margin = 1.0 if value.margin is None else value.margin
-    try:
+
+    def make() -> WinBack:
         history = return_history(
             order_lines,
             observed_from,
@@ -282,8 +285,8 @@ def run_win_back(
             small_group=small_group,
         )
         if history.returns.empty:
-            return None, f"no group of those who had lapsed holds {small_group} customers"
-        found = win_back(
+            raise ValueError(f"win-back: no group of those who had lapsed holds {small_group} customers")
+        return win_back(
             summary,
             history,
             expected_spend=spend if np.isfinite(spend).all() else None,
@@ -292,9 +295,8 @@ def run_win_back(
             contact_cost=contact_cost or 0.0,
             small_group=small_group,
         )
-    except ValueError as error:
-        return None, str(error).partition(": ")[2]
-    return found, ""
+
+    return found_or_reason(make)
 
 
 def win_back_facts(
@@ -459,11 +461,13 @@ def run_contest(
     reason : str
         Why not; empty otherwise.
     """
-    try:
-        splits = contest_splits(order_lines, observed_from, observed_to, round(holdout.weeks))
-        return contest(splits, holdout, seed=seed, replications=_REPLICATIONS), ""
-    except ValueError as error:
-        return None, str(error).partition(": ")[2]
+
+    def make() -> Contest:
+        weeks = round(holdout.weeks)
+        splits = contest_splits(order_lines, observed_from, observed_to, weeks, later=holdout.frame)
+        return contest(splits, holdout, seed=seed, replications=_REPLICATIONS)
+
+    return found_or_reason(make)
 
 
 def contest_facts(found: Contest) -> dict[str, Any]:

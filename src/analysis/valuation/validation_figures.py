@@ -12,17 +12,12 @@ from analysis.reporting.numbers import Formatter
 from analysis.reporting.theme import INK, PALETTE, QUIET, new_figure
 from analysis.valuation.contest import BOOSTING, RFM_SCORE, Contest
 from analysis.valuation.early_warning import BROKE, DRIFTING, IN_RHYTHM, EarlyWarning
+from analysis.valuation.figures import FORECAST_WORDS
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
 from analysis.valuation.track_record import TrackRecord
 from analysis.valuation.validation import ACTUAL, PERFECT, Validation
 from analysis.valuation.winback import ONE_TIME, REPEAT, WinBack
 
-FORECAST_WORDS = {
-    SAME_RATE: "same rate",
-    LAST_PERIOD: "period before, repeated",
-    RFM_SCORE: "RFM score",
-    BOOSTING: "gradient boosting",
-}
 _KIND_COLOURS = {"model": PALETTE[0], "heuristic": PALETTE[1], "learner": PALETTE[2], "score": PALETTE[3]}
 
 
@@ -59,7 +54,7 @@ def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatte
         textcoords="offset points",
         color=QUIET,
     )
-    ax.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=5))
+    ax.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=2, maxticks=5))
     ax.xaxis.set_major_formatter(fmt.axis("date"))
     ax.yaxis.set_major_formatter(fmt.axis("count"))
     ax.set(xlabel="Week ending", ylabel="Repeat purchases, sum so far" if cumulative else "Repeat purchases a week")
