@@ -34,6 +34,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "cleaning.md"
 PLACE = ROOT / "build" / "bench"
 SIZES = (1_000_000, 10_000_000)
 FULL = 100_000_000
+MEMORY = "6.5GB"  # what DuckDB may hold at the largest size, so that the process stays under 8 GiB
 LIMIT = 120.0  # seconds of wall time that a peer may take
 PRODUCTS = 5_000
 STUDY = "bench"
@@ -645,7 +646,7 @@ def one_size(lines: int, too_slow: set[str]) -> dict[str, measure.Cost]:
     case, files, costs = case_name(lines), _files(lines), {}
     with tempfile.TemporaryDirectory(dir=PLACE) as folder:
         home = Path(folder)
-        environment = settle(home, files)
+        environment = settle(home, files) | ({"RAPPORT_MEMORY": MEMORY} if lines >= FULL else {})
         for way in ("ours", *(peer for peer in PEERS if peer not in too_slow)):
             (home / way).mkdir()
             limit = None if way == "ours" else LIMIT

@@ -20,9 +20,10 @@ from analysis.valuation import (
     score,
     value_groups,
     weekly_discount,
+    with_group_limits,
 )
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
-from analysis.valuation.lifetime import choose_forecast, mean_discount
+from analysis.valuation.lifetime import best_first, choose_forecast, mean_discount
 from analysis.valuation.models import PURCHASE_MODELS
 
 FMT = Formatter("en", "USD")
@@ -341,6 +342,36 @@ def test_forty_customers_of_whom_nobody_came_back():
 def test_a_holdout_longer_than_the_calibration_is_refused(base):
     with pytest.raises(ValueError, match="shorten the holdout"):
         evaluate_holdout(base[1], window_days=30)
+
+
+def test_limits_of_groups_hold_what_the_groups_bring():
+    inside, tried = 0, 0
+    for seed in range(6):
+        _, split, cut, _ = make_base(1500, seed=20 + seed)
+        past = split.assign(margin=split["spend"] * 0.3)
+        models = fit_models(past)
+        result = customer_value(past, models, None, horizon_weeks=26, **period(cut), margin_rate=0.3, draws=8)
+        groups = with_group_limits(value_groups(result, groups=5), result, past, models, None)
+        group = best_first(result.frame["residual_value"], past["customer_id"], 5)
+        came = np.bincount(group, split["holdout_spend"] * 0.3) / np.bincount(group)
+        inside += int(((groups["group_low"] <= came) & (came <= groups["group_high"])).sum())
+        tried += len(groups)
+    assert 0.95 - 4 * np.sqrt(0.95 * 0.05 / tried) < inside / tried <= 1.0
+
+
+def test_limits_of_groups_know_what_the_holdout_missed(base, holdout, value):
+    whole = base[0]
+    models = fit_models(whole)
+    groups = value_groups(value)
+    alone = with_group_limits(groups, value, whole, models, None)
+    tested = with_group_limits(groups, value, whole, models, holdout)
+    assert (tested["group_high"] >= alone["group_high"] - 1e-9).all()
+    # the whole is known better than its parts
+    total = (alone["group_high"] - alone["group_low"]) @ alone["customers"] / 2
+    assert total > (value.residual.high - value.residual.low) / 2
+    rule = replace(value, forecast=LAST_PERIOD)
+    assert with_group_limits(groups, rule, whole, models, holdout)["group_low"].notna().sum() >= 5
+    assert with_group_limits(groups, rule, whole, models, None)["group_low"].isna().all()
 
 
 def test_groups_are_equal_ranked_and_complete(value):

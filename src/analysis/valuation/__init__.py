@@ -40,7 +40,13 @@ from analysis.valuation.facts import (
     value_facts,
 )
 from analysis.valuation.holdout import Holdout, by_frequency, evaluate_holdout
-from analysis.valuation.lifetime import CustomerValue, customer_value, value_groups, weekly_discount
+from analysis.valuation.lifetime import (
+    CustomerValue,
+    customer_value,
+    value_groups,
+    weekly_discount,
+    with_group_limits,
+)
 from analysis.valuation.mbg_nbd import MBGNBD, MBGNBDResults
 from analysis.valuation.models import FittedModels, fit_models
 from analysis.valuation.money_facts import (
@@ -280,6 +286,7 @@ __all__ = [
     "win_back",
     "win_back_facts",
     "win_back_table",
+    "with_group_limits",
     "with_profit_and_potential",
     "without_purchase",
 ]

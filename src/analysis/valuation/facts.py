@@ -60,9 +60,12 @@ _GROUP_COLUMNS = {
     "existing_value": ("Margin so far", "money"),
     "residual_value": ("Margin expected", "money"),
     "expected_sales": ("Sales expected", "money"),
+    "group_low": ("At least", "money"),
+    "group_high": ("At most", "money"),
     "residual_share": ("Share of expected", "share"),
     "existing_share": ("Share so far", "share"),
 }
+_NOTHING = pd.Series(dtype=float)
 
 
 def found_or_reason(make: Callable[[], T]) -> tuple[T | None, str]:
@@ -247,6 +250,7 @@ def value_facts(value: CustomerValue, groups: pd.DataFrame) -> dict[str, Any]:
         "best_share": float(groups["residual_share"].iloc[0]),
         "group_share": 1.0 / len(groups),
         "groups": len(groups),
+        "group_limits": bool(groups.get("group_low", _NOTHING).notna().any()),
     }
 
 
@@ -266,7 +270,11 @@ def margin_facts(value: CustomerValue, assumption: Any) -> dict[str, Any]:
 def group_columns(groups: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """The columns of the table of value groups that hold something."""
     skip = "expected_sales" if groups["residual_value"].notna().any() else ""
-    return {name: label for name, label in _GROUP_COLUMNS.items() if name != skip and groups[name].notna().any()}
+    return {
+        name: label
+        for name, label in _GROUP_COLUMNS.items()
+        if name != skip and groups.get(name, _NOTHING).notna().any()
+    }
 
 
 def interval_width(value: CustomerValue) -> float:

@@ -161,7 +161,8 @@ def value_by_group(groups: pd.DataFrame, fmt: Formatter, horizon_weeks: int, wor
     Parameters
     ----------
     groups : DataFrame
-        From :func:`analysis.valuation.value_groups`. Without a margin, expected sales are drawn instead.
+        From :func:`analysis.valuation.value_groups`, with limits where :func:`analysis.valuation.with_group_limits` gave them.
+        Without a margin, expected sales are drawn instead.
     words : object with `customer` and `customers`, optional
         What the study calls them.
     """
@@ -181,6 +182,12 @@ def value_by_group(groups: pd.DataFrame, fmt: Formatter, horizon_weeks: int, wor
         ax.legend(loc="upper right")
     else:
         ax.bar(at, groups["expected_sales"], width=0.7, color=PALETTE[0])
+    if "group_low" in groups and groups["group_low"].notna().any():
+        mean = groups["residual_value" if has_value else "expected_sales"]
+        ends = [mean - groups["group_low"], groups["group_high"] - mean]
+        ax.errorbar(
+            at + (0.2 if has_value else 0.0), mean, yerr=ends, fmt="none", ecolor=INK, elinewidth=1.4, capsize=3
+        )
     ax.set_xticks(at, [str(g) for g in groups["group"]])
     ax.yaxis.set_major_formatter(fmt.axis("money"))
     what = "Margin" if has_value else "Expected sales"

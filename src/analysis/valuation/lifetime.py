@@ -228,8 +228,8 @@ def customer_value(
     if not (base["frequency"] > 0).any():
         # nobody came back: a forecast of zero for all of them would be a claim, and there is no evidence for it
         purchases, sales, low, high = (np.full(len(base), np.nan) for _ in range(4))
-    spread = _spread(base, models, name, holdout, horizon_weeks, discount, seed)
-    doubt = (None, None) if holdout is None else tuple(_doubt(holdout, name, seed).tolist())
+    spread = _spread(base, models, name, holdout, horizon_weeks, discount, seed)[:, 0]
+    doubt = (None, None) if holdout is None else tuple(_doubt(holdout, name, seed)[:, 0].tolist())
 
     known = base["margin"] if "margin" in base else pd.Series(np.nan, index=base.index)
     factor = np.nan if share is None else share
@@ -290,8 +290,7 @@ def value_groups(value: CustomerValue, groups: int = 10, small_group: int = 10) 
     frame = value.frame.assign(expected_sales=value.frame["expected_purchases"] * value.frame["expected_spend"])
     key = "residual_value" if frame["residual_value"].notna().all() else "expected_sales"
     count = max(1, min(groups, len(frame) // max(small_group, 1)))
-    ranked = frame.sort_values([key, "customer_id"], ascending=[False, True], ignore_index=True)
-    grouped = ranked.groupby(np.arange(len(ranked)) * count // len(ranked) + 1)
+    grouped = frame.groupby(best_first(frame[key], frame["customer_id"], count) + 1)
     means = [
         "probability_alive",
         "expected_purchases",
@@ -306,6 +305,50 @@ def value_groups(value: CustomerValue, groups: int = 10, small_group: int = 10) 
         total = frame[source].sum()
         table[share] = grouped[source].sum().to_numpy() / total if total else np.nan
     return table
+
+
+def best_first(amount: Array, customer_id: pd.Series, count: int) -> Array:
+    """Number, from 0, of the group of each customer when all are cut into `count` groups of equal size, largest amount first."""
+    order = np.lexsort((customer_id.to_numpy(str), -np.nan_to_num(np.asarray(amount, float))))
+    group = np.empty(len(order), np.int64)
+    group[order] = np.arange(len(order)) * count // max(len(order), 1)
+    return group
+
+
+def with_group_limits(
+    groups: pd.DataFrame,
+    value: CustomerValue,
+    summary: pd.DataFrame,
+    models: FittedModels,
+    holdout: Holdout | None,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """Value groups with the limits between which a group's mean is expected to end.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        From :func:`value_groups`.
+    value, summary, models, holdout
+        As :func:`customer_value` took and gave them.
+
+    Returns
+    -------
+    DataFrame
+        `groups` with `group_low` and `group_high`: 95 % prediction limits of the mean a customer of `residual_value`, or of
+        `expected_sales` where no margin is known. They hold what the base's interval holds, group by group: chance, how well
+        parameters are known, and by how much the group of the same rank was missed in the holdout. NaN where the forecast
+        could not be tested, and where a plain rule foresees nothing for a whole group.
+    """
+    count, base = len(groups), summary.sort_values("customer_id", ignore_index=True)
+    sales = (value.frame["expected_purchases"] * value.frame["expected_spend"]).to_numpy(float)
+    mean = groups["expected_sales" if value.margin is None else "residual_value"].to_numpy(float)
+    group = best_first(sales, base["customer_id"], count)
+    spread = _spread(base, models, value.forecast, holdout, value.horizon_weeks, 0.0, seed, group)[1]
+    testable = holdout is not None and len(holdout.frame) >= _SMALLEST_GROUP * count
+    doubt = _doubt(holdout, value.forecast, seed, count)[1] if testable else np.zeros(count)
+    half = 1.959964 * mean * np.hypot(spread, doubt)
+    return groups.assign(group_low=np.maximum(mean - half, 0.0), group_high=mean + half)
 
 
 def _weeks(base: pd.DataFrame) -> tuple[Array, Array, Array]:
@@ -422,18 +465,23 @@ def _spread(
     horizon: float,
     discount: float,
     seed: int,
+    group: Array | None = None,
 ) -> Array:
-    """Standard deviation, as a share, of the base's total purchases and of its total sales around a forecast: shape (2,).
+    """Standard deviation, as a share, of total purchases and of total sales around a forecast, by group: shape (2, groups).
 
     For a model it is the model's own: what customers do by chance (variances over futures drawn at the estimates, which
     add up because customers are independent) and how well the parameters are known (delta method on the log scale). A
     large base is represented by every k-th customer, so that the cost does not grow with it.
     For a plain rule it is what the errors over customers in the holdout say; NaN without one.
+    `group` numbers the groups of `base` from 0; all are one group without it.
     """
+    group = np.zeros(len(base), np.int64) if group is None else group
+    count = int(group.max()) + 1
     if name not in models.purchases:
-        return _spread_of_errors(holdout, name)
+        return _spread_of_errors(holdout, name, count)
     stride = -(-len(base) // _CHUNK)
     part, results, rng = base.iloc[::stride], models.purchases[name], np.random.default_rng(seed)
+    group = group[::stride]
     weeks, spend = _weeks(part), expected_spend(models, part)
     bought, active = results.simulate_future(horizon, *weeks, rng, size=_FUTURES)
     if models.spend is None:
@@ -441,14 +489,14 @@ def _spread(
     else:
         money = models.spend.simulate_spend(bought, weeks[0], part["monetary_value"].to_numpy(float), rng)
     money = money * mean_discount(discount, active)
-    by_chance = np.array([bought.var(axis=0, ddof=1).sum(), money.var(axis=0, ddof=1).sum()])
+    by_chance = _sums(group, count, bought.var(axis=0, ddof=1), money.var(axis=0, ddof=1))
 
     def counts(at: PurchaseResults) -> tuple[Array, Array]:
         undiscounted = at.expected_purchases(horizon, *weeks)
         return undiscounted, at.expected_purchases(horizon, *weeks, discount=discount) if discount else undiscounted
 
     def sums(counted: tuple[Array, Array], each: Array) -> Array:
-        return np.array([counted[0].sum(), counted[1] @ each])
+        return _sums(group, count, counted[0], counted[1] * each)
 
     expected = counts(results)
     slopes = [sums(counts(up), spend) - sums(counts(down), spend) for up, down in _nearby(results)]
@@ -466,12 +514,20 @@ def _nearby(results: PurchaseResults | GammaGammaResults) -> Iterator[tuple]:
         yield tuple(results.with_params(results.params * np.exp(way * _STEP * direction)) for way in (1, -1))
 
 
-def _spread_of_errors(holdout: Holdout | None, name: str) -> Array:
-    if holdout is None or len(holdout.frame) < _SMALLEST_GROUP:
-        return np.full(2, np.nan)
+def _sums(group: Array, count: int, *columns: Array) -> Array:
+    """Sums of `columns` by group, shape (columns, count)."""
+    return np.array([np.bincount(group, column, count) for column in columns])
+
+
+def _spread_of_errors(holdout: Holdout | None, name: str, count: int = 1) -> Array:
+    if holdout is None or len(holdout.frame) < _SMALLEST_GROUP * count:
+        return np.full((2, count), np.nan)
     forecast, actual = _tested(holdout, name)
-    total = forecast.sum(axis=1)
-    return (actual - forecast).std(axis=1, ddof=1) * np.sqrt(actual.shape[1]) / np.where(total > 0, total, np.nan)
+    group = best_first(forecast[1], holdout.frame["customer_id"], count)
+    people, totals = np.bincount(group, minlength=count), _sums(group, count, *forecast)
+    errors = actual - forecast
+    variance = _sums(group, count, *errors**2) - _sums(group, count, *errors) ** 2 / people
+    return np.sqrt(variance * people / np.maximum(people - 1, 1)) / np.where(totals > 0, totals, np.nan)
 
 
 def _tested(holdout: Holdout, name: str) -> tuple[Array, Array]:
@@ -481,15 +537,18 @@ def _tested(holdout: Holdout, name: str) -> tuple[Array, Array]:
     return forecast, holdout.frame[["holdout_frequency", "holdout_spend"]].to_numpy(float).T
 
 
-def _doubt(holdout: Holdout, name: str, seed: int) -> Array:
-    """By how much, as a share, a forecast missed the holdout's total purchases and sales beyond chance: shape (2,).
+def _doubt(holdout: Holdout, name: str, seed: int, count: int = 1) -> Array:
+    """By how much, as a share, a forecast missed total purchases and sales of the holdout beyond chance, by group: shape
+    (2, count), the groups being of equal size and ranked by the forecast.
 
     Squared, it is the squared miss less the variance that chance gives it. A forecast that could not be tested, since its
     model could not be fitted on the shorter past, is taken to miss as the best that could.
     """
     name = name if name in set(holdout.scores["forecast"]) else holdout.best
-    forecast, actual = (side.sum(axis=1) for side in _tested(holdout, name))
-    chance = _spread(holdout.frame, holdout.models, name, holdout, holdout.weeks, 0.0, seed)
+    each = _tested(holdout, name)
+    group = best_first(each[0][1], holdout.frame["customer_id"], count)
+    forecast, actual = (_sums(group, count, *side) for side in each)
+    chance = _spread(holdout.frame, holdout.models, name, holdout, holdout.weeks, 0.0, seed, group)
     miss = forecast / np.where(actual > 0, actual, np.nan) - 1.0
     return np.sqrt(np.maximum(np.nan_to_num(miss) ** 2 - np.nan_to_num(chance) ** 2, 0.0))
 
