@@ -70,3 +70,12 @@ def test_our_own_message_stays_but_for_addresses():
     assert redaction.error_line(OrderError(text)) == text
     assert redaction.message("OrderError", text) == f"OrderError: {text}"
     assert redaction.message("OrderError", "no anna.smith@example.org here") == "OrderError: no … here"
+
+
+def test_too_little_memory_says_what_helps():
+    connection = duckdb.connect(config={"memory_limit": "20MB", "temp_directory": ""})
+    with pytest.raises(duckdb.Error) as caught:
+        connection.execute("CREATE TABLE t AS SELECT range AS i, repeat('x', 100) AS words FROM range(3000000)")
+    line = redaction.error_line(caught.value)
+    assert "RAPPORT_MEMORY" in line and "\n" not in line
+    assert redaction.message("OutOfMemoryException", str(caught.value)) == line

@@ -34,6 +34,14 @@ _EDGES = "\"'`‘’“”«»()[]{}<>.,:;!?"
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 
 
+# What helps where a machine was too small: no message of a library says it.
+_CURES = {
+    "OutOfMemoryException": "set RAPPORT_MEMORY to more than now, for example 8GB, or free space on the disk that it spills to",
+    "MemoryError": "free memory, or use a machine with more of it",
+    "DeadKernelError": "most often the machine ran out of memory; set RAPPORT_MEMORY to about half of it, for example 4GB",
+}
+
+
 def first_line(text: str) -> str:
     """The first line of a message, or that there is none."""
     lines = text.strip().splitlines()
@@ -64,14 +72,15 @@ def message(name: str, text: str, known: Collection[str] = ()) -> str:
     The text of a :class:`~analysis.errors.RapportError` is ours and stays, without what looks like an e-mail address.
     """
     said = _ADDRESS.sub(HIDDEN, first_line(text)) if name in _ours(RapportError) else outline(text, known)
-    return f"{name}: {said}"
+    cure = f"; {_CURES[name]}" if name in _CURES else ""
+    return f"{name}: {said}{cure}"
 
 
 def error_line(error: BaseException) -> str:
     """One line for an error at hand: our own message, or the name and the outline of another's."""
     if isinstance(error, RapportError):
         return _ADDRESS.sub(HIDDEN, first_line(str(error)))
-    return f"{type(error).__name__}: {outline(str(error))}"
+    return message(type(error).__name__, str(error))
 
 
 def _ours(kind: type[RapportError]) -> Iterator[str]:
