@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from analysis import cleaning, engine, paths
 from analysis import study as studies
+
+# No test fails for the time that it takes: a busy machine is not a fault.
+settings.register_profile("rapport", deadline=None)
+settings.load_profile("rapport")
 
 ORDERS = """\
 order,customer,day,sku,pieces,amount
