@@ -244,3 +244,50 @@ def test_whether_a_cancellation_names_its_order_is_told_by_its_group(project):
 def test_a_separator_of_thousands_that_people_write_is_taken(project, sign):
     project.study(sources={"orders": {"file": "orders.csv", "thousands": sign}})
     assert studies.load("shop").sources["orders"].thousands == (" " if sign == "\u202f" else sign)
+
+
+LEVEL = {"cost": 4, "retention": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "study.yaml: relationship: offers no level"),
+        ({"basic": {"cost": 1}}, "relationship: basic is what everybody gets"),
+        ({"proactiv": LEVEL}, "relationship.proactiv is not a known key"),
+        ({"proactive": {"retention": 0.1}}, "relationship.proactive.cost is missing"),
+        ({"proactive": {"cost": 4}}, "relationship.proactive: says no effect"),
+        ({"proactive": LEVEL | {"cost": -4}}, "relationship.proactive.cost: -4 is negative"),
+        ({"proactive": LEVEL | {"retention": 5}}, "relationship.proactive.retention: 5 is not a share between 0 and 1"),
+        ({"proactive": LEVEL | {"margin": 50}}, "relationship.proactive.margin: 50 is not an effect between 0 and 10"),
+        ({"proactive": LEVEL | {"hours": 100}}, "relationship.proactive: hours and hours_each go together"),
+        ({"proactive": LEVEL | {"hours": 9, "hours_each": 1, "customers": 9}}, "give either customers, or hours"),
+        ({"proactive": LEVEL | {"customers": -1}}, "relationship.proactive.customers"),
+        ({"leaving": 1.0, "proactive": LEVEL}, "relationship.leaving: 1 would leave no customer after a year"),
+    ],
+)
+def test_a_mistake_in_relationship_is_one_line(project, given, message):
+    project.study(relationship=given)
+    project.raw("shop", "orders.csv", "order,customer,day,sku,pieces,amount\n")
+    with pytest.raises(StudyError) as error:
+        studies.load("shop")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_relationship_levels_are_read_with_their_places(project):
+    given = {"proactive": {"cost": 30, "hours": 801, "hours_each": 2, "growth": {"value": 0.1, "low": 0, "high": 0.2}}}
+    project.study(relationship=given | {"reactive": {"cost": 1, "margin": 0.01}})
+    found = studies.load("shop").relationship
+    assert list(found.offered) == ["reactive", "proactive"] and found.leaving is None
+    assert found.proactive.places == 400 and found.reactive.places is None
+    assert found.proactive.growth.high == 0.2
+    project.study()
+    assert studies.load("shop").relationship is None
+
+
+def test_the_relationship_section_of_the_template_is_valid_when_its_marks_are_taken_off(project):
+    text = (paths.ROOT / "studies" / "_template" / "study.yaml").read_text(encoding="utf-8")
+    start = text.index("# relationship:")
+    section = text[start : text.index("\n\n", start)]
+    project.study("mine", text=text.replace(section, "\n".join(line[2:] for line in section.splitlines())))
+    assert list(studies.load("mine").relationship.offered) == ["reactive", "accountable", "proactive", "partnership"]

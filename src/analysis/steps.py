@@ -73,7 +73,7 @@ STEPS = {
             "03_segmentation",
             "analysis.segmentation",
             needs=("order_lines", "customer_summary", "customer_value"),
-            uses=("customers", "products"),
+            uses=("customers", "products", "prospects", "campaigns"),
             writes=("customer_segment",),
         ),
         StepSpec(

@@ -110,8 +110,21 @@ def _not_negative(what: Assumption) -> Assumption:
     return what
 
 
+def _gain(what: Assumption) -> Assumption:
+    if what.low < 0 or what.high > 10:
+        raise ValueError(f"{what.value:g} is not an effect between 0 and 10; write 0.05 for 5 % more")
+    return what
+
+
+def _below_one(what: Assumption) -> Assumption:
+    if what.high >= 1:
+        raise ValueError(f"{what.high:g} would leave no customer after a year; write 0.20 for one in five")
+    return what
+
+
 Share = Annotated[Assumption, AfterValidator(_share)]
 Cost = Annotated[Assumption, AfterValidator(_not_negative)]
+Effect = Annotated[Assumption, AfterValidator(_gain)]
 
 
 class Money(_Strict):
@@ -123,6 +136,73 @@ class Money(_Strict):
     cost_to_serve: Cost | None = None
     tax: str = ""
     coupons: str = ""
+
+
+class RelationshipLevel(_Strict):
+    """A closer relationship than basic: what it costs, for how many there is room, and what it is taken to do.
+
+    ``cost``: money a customer and year. Room: ``customers``, or ``hours`` a year in all with ``hours_each``, a customer and year;
+    neither means room for everybody. Effects, of which there is at least one: ``retention``, the share of the leaving that it
+    averts; ``growth``, the share of a customer's growth potential that it captures; ``margin``, by what share it raises the
+    margin expected of a customer. All are measured against the basic level.
+    """
+
+    cost: Cost
+    customers: int | None = Field(None, ge=0)
+    hours: float | None = Field(None, ge=0)
+    hours_each: float | None = Field(None, gt=0)
+    retention: Share | None = None
+    growth: Share | None = None
+    margin: Effect | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "RelationshipLevel":
+        if (self.hours is None) != (self.hours_each is None):
+            raise ValueError("hours and hours_each go together: those in all, and those for one customer; both a year")
+        if self.customers is not None and self.hours is not None:
+            raise ValueError("give either customers, or hours with hours_each")
+        if self.retention is None and self.growth is None and self.margin is None:
+            raise ValueError("says no effect; give retention, growth or margin, for example margin: 0.05")
+        return self
+
+    @property
+    def places(self) -> int | None:
+        """For how many customers there is room; None for everybody."""
+        if self.hours is None:
+            return self.customers
+        return int(self.hours / self.hours_each + 1e-9)
+
+
+class Relationship(_Strict):
+    """What relationships closer than basic cost and are taken to bring; a level that is left out is not offered.
+
+    ``leaving``: the share of customers who leave in a year as things stand; without it, it is estimated from the data.
+    """
+
+    leaving: Annotated[Share, AfterValidator(_below_one)] | None = None
+    reactive: RelationshipLevel | None = None
+    accountable: RelationshipLevel | None = None
+    proactive: RelationshipLevel | None = None
+    partnership: RelationshipLevel | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_basic(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "basic" in given:
+            raise ValueError("basic is what everybody gets, and the others are measured against it; take basic out")
+        return given
+
+    @model_validator(mode="after")
+    def _offers_something(self) -> "Relationship":
+        if not self.offered:
+            raise ValueError("offers no level; give reactive, accountable, proactive or partnership, each with cost")
+        return self
+
+    @property
+    def offered(self) -> dict[str, RelationshipLevel]:
+        """The levels that the study offers, from the least close up."""
+        levels = ("reactive", "accountable", "proactive", "partnership")
+        return {level: given for level in levels if (given := getattr(self, level)) is not None}
 
 
 # The words for articles 6(1) and 9(2) of the General Data Protection Regulation (EU 2016/679), in their order.
@@ -646,6 +726,7 @@ class Study(_Strict):
     engine: EngineSettings = EngineSettings()
     clock: Clock | None = None
     money: Money = Money()
+    relationship: Relationship | None = None
     privacy: Privacy = Privacy()
     rules: Rules = Rules()
     survey: Survey | None = None

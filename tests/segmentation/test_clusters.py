@@ -20,7 +20,7 @@ from analysis.segmentation.clusters import (
     valley_p_values,
 )
 
-FEW = {"clusters_max": 5, "bootstrap_pairs": 8, "gap_references": 8}
+FEW = {"clusters_max": 5, "bootstrap_pairs": 6, "gap_references": 6}
 
 
 def planted(seed, k=3, n=300, apart=7.0, features=4):
@@ -38,11 +38,13 @@ def one_cloud(kind, seed, n=300):
         "uniform": lambda: rng.uniform(size=(n, 3)),
         "long": lambda: rng.normal(size=(n, 3)) @ long.T,
         "heavy": lambda: np.exp(rng.normal(size=(n, 3)) @ long.T),
+        "gamma": lambda: rng.gamma([1, 0.5, 3], 1, (n, 3)),
+        "whales": lambda: rng.standard_t(2, (n, 4)),
         "counts": lambda: np.c_[rng.poisson(rng.gamma(1, 3, n)), rng.beta(2, 5, n), rng.gamma(2, 10, n)],
     }[kind]()
 
 
-@pytest.mark.parametrize("kind", ["normal", "uniform", "long", "heavy", "counts"])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "long", "heavy", "gamma", "whales", "counts"])
 def test_one_cloud_holds_no_clusters(kind):
     assert not any(search_clusters(one_cloud(kind, seed), seed=seed, **FEW).found for seed in range(3))
 
@@ -217,3 +219,22 @@ def test_too_few_customers_give_a_reason_and_no_segments():
     assert result.reason == "few_customers"
     assert result.labels.isna().all() and len(result.labels) == 40
     assert result.search is None
+
+
+def test_published_clusters_do_not_move_with_the_seed():
+    X, truth = planted(9, k=3, n=240, apart=8.0)
+    frame = pd.DataFrame(np.exp(X / 2), columns=["purchase_days", "basket", "recency_days", "stores"])
+    frame = frame.assign(customer_id=[f"c{i}" for i in range(240)], spend=np.array([9.0, 5.0, 1.0])[truth])
+    runs = [find_segments(frame, 5, 5, seed) for seed in range(6)]
+    assert all(run.search.found for run in runs)
+    assert all((run.labels == runs[0].labels).all() for run in runs)
+    assert adjusted_rand_score(truth, runs[0].labels) > 0.9
+    assert (runs[0].sizes["survives"] >= 1).all() and runs[0].across.nodes["segments"].nunique() == 4
+    assert (runs[0].model.predict(frame[list(runs[0].basis)]) == runs[0].model.labels_).all()
+
+
+def test_a_category_joins_the_basis():
+    frame = behaviour(300).assign(channel=np.random.default_rng(3).choice(["web", "shop"], 300))
+    found = find_segments(frame, 4, 5, categories=["channel"])
+    assert found.basis[-1] == "channel" and not found.search.found
+    assert "channel" not in set(found.profiles["feature"])

@@ -27,12 +27,6 @@ def base(protect=60, invest=180, let_go=50, too_early=0):
     return pd.DataFrame({"value_tier": tier, "spend": spend, "recency_days": 3.0, "margin": spend * 0.3})
 
 
-def stages(**counts):
-    stage = np.repeat(list(counts), list(counts.values()))
-    frame = pd.DataFrame({"life_stage": stage, "spend": 1.0, "recency_days": 3.0})
-    return segmentation.merge_small(segmentation.stage_table(frame), "life_stage", 10, means=("mean_recency_days",))
-
-
 def test_codes_of_this_room_are_those_of_the_contract(words):
     assert set(segmentation.tiers.TIERS) == set(VALUE_TIERS)
     assert set(segmentation.life_stage.STAGES) == set(LIFE_STAGES)
@@ -76,23 +70,6 @@ def test_small_or_missing_groups_give_a_reason(words):
     assert none["value"] is None and "nobody" in none["reason"]
 
 
-def test_stage_finding_says_only_what_the_table_shows(words):
-    found = segmentation.stage_finding(stages(stability=80, decline=20), "decline", 10, words)
-    assert (found["value"], found["n"]) == (0.2, 20)
-    assert found["low"] < 0.2 < found["high"]
-    merged = stages(stability=80, decline=20, ended=4)
-    assert segmentation.stage_finding(merged, "decline", 10, words)["value"] is None
-    assert segmentation.stage_finding(merged, "ended", 10, words)["value"] is None
-    assert segmentation.stage_finding(stages(stability=80, decline=20), "ended", 10, words)["n"] == 0
-
-
-def test_fading_share_is_told_only_when_it_stands_alone():
-    assert segmentation.fading_facts(stages(stability=80, decline=20))["fading"] == pytest.approx(0.2)
-    assert segmentation.fading_facts(stages(stability=80, decline=16, ended=4))["fading"] == pytest.approx(0.2)
-    assert segmentation.fading_facts(stages(formation=12, stability=80, ended=4))["fading"] is None
-    assert segmentation.fading_facts(stages(stability=100))["top_share"] == 1
-
-
 def test_cell_finding_agrees_with_the_cross_table(words):
     customers = base(too_early=4)
     customers["life_stage"] = "stability"
@@ -110,30 +87,6 @@ def test_cell_finding_agrees_with_the_cross_table(words):
     assert segmentation.cell_finding(cells, "let_go", "decline", 10, words)["value"] is None
 
 
-def test_definitions_name_every_stage_and_say_what_cannot_be_told(words):
-    customers = pd.DataFrame(
-        {
-            "customer_id": ["a"],
-            "recency_days": [5.0],
-            "T": [300.0],
-            "purchase_days": [1],
-            "gaps": [0],
-            "gap_low": [np.nan],
-            "gap_high": [np.nan],
-            "earlier": [0],
-            "recent": [0],
-            "probability_alive": [np.nan],
-        }
-    )
-    for left_truncated in (False, True):
-        result = segmentation.life_stages(customers, left_truncated=left_truncated, span_days=300)
-        table = segmentation.stage_definitions(segmentation.StageRules(), result, left_truncated, words)
-        assert len(table) == 5 - left_truncated
-        assert table["order"].tolist() == list(range(1, len(table) + 1))
-        assert table["stage"].isin(["Exploration", "Formation"]).sum() == (0 if left_truncated else 2)
-        assert table["definition"].str.len().min() > 10
-
-
 def test_advice_carries_its_numbers_or_a_reason(words):
     tier = pd.Series(["protect"] * 40 + ["invest"] * 100)
     stage = pd.Series(["stability"] * 140)
@@ -148,9 +101,6 @@ def test_advice_carries_its_numbers_or_a_reason(words):
 def test_figures_say_the_finding_in_their_title(words):
     tiers = segmentation.tiers_figure(segmentation.tier_table(base()), words)
     assert tiers.axes[0].get_title(loc="left") == "20.7% of households bring 56.5% of sales"
-    figure = segmentation.stages_figure(stages(stability=80, decline=20), words)
-    assert figure.axes[0].get_title(loc="left") == "20.0% of households are in decline or have ended"
-    assert segmentation.stages_figure(stages(stability=3), words).axes[0].get_title(loc="left").startswith("Too few")
 
 
 def test_pictures_of_segments_show_all_of_them(words):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.valuation import (
     BGNBD,
+    MBGNBD,
     NBD,
     BGNBDResults,
     GammaGamma,
@@ -82,6 +83,23 @@ def test_cells_with_too_many_values_to_number_are_sorted(monkeypatch):
         assert (getattr(found, name) == getattr(expected, name)).all()
 
 
+@pytest.mark.parametrize(
+    ("most", "oldest", "customers"), [(3, 60, 900), (40, 600, 70_000), (60, 3000, 900), (5000, 9000, 900)]
+)
+@pytest.mark.parametrize("index", [True, False])
+def test_cells_are_those_of_sorting_however_many_keys_there_could_be(most, oldest, customers, index):
+    """A table of counts, one that stays mostly empty, keys of 32 bits, and wider ones."""
+    rng = np.random.default_rng(most)
+    x, age = rng.integers(0, most + 1, customers).astype(float), rng.integers(most, oldest, customers).astype(float)
+    x[0], age[0] = most, oldest
+    t_x = np.where(x > 0, np.minimum(x + rng.integers(0, oldest, customers), age), 0.0)
+    rows, of, count = slow_cells(x, t_x, age)
+    cells = Cells.of(x, t_x, age, index=index)
+    assert (np.stack([cells.x, cells.t_x, cells.T], axis=1) == rows).all() and (cells.count == count).all()
+    assert cells.x.dtype == cells.t_x.dtype == cells.T.dtype == float
+    assert (cells.index == of).all() if index else cells.index is None
+
+
 def test_an_impossible_history_far_down_is_named_by_its_row():
     x, t_x, age = (v.copy() for v in base(70_000)[:3])
     t_x[66_000], x[66_000] = age[66_000] + 1, 2
@@ -126,6 +144,25 @@ def test_the_integral_over_the_moment_of_leaving_against_high_precision():
         exact = mpmath.log(mpmath.quad(value, mpmath.linspace(begin, end, 7)))
         found = pareto_nbd._leaving(r, alpha, s, beta, np.array([x]), np.array([t]), age)
         assert found.log[0] == pytest.approx(float(exact), abs=1e-9)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("model", [BGNBD, MBGNBD, ParetoNBD])
+def test_curvature_is_that_of_the_exact_gradient(model, apart):
+    """Against central differences, for cells that share a grid and for continuous times, which do not."""
+    x, t_x, age, _ = base(3000 if apart else 60_000)
+    if apart:
+        moved = np.random.default_rng(2).random(len(x)) / 2
+        t_x, age = np.where(x > 0, t_x + moved, 0.0), age + moved
+    cells = Cells.of(x, t_x / 300, age / 300, index=False)
+    assert cells.grid.shared != apart
+    objective = model([1], [1.0], [2.0])._objective(cells)
+    where = np.log([0.4, 0.2, 0.5, 0.8])
+    central = [(objective(where + h)[1] - objective(where - h)[1]) / 2e-4 for h in 1e-4 * np.eye(4)]
+    for before in (where, where + 0.1):
+        objective(before)
+        found = purchases._hessian(objective, where, objective(before)[1])
+        assert found == pytest.approx(np.array(central), abs=3e-6)
 
 
 @pytest.mark.parametrize(("model", "params"), MODELS)

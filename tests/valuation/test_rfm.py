@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.valuation import add_rfm_scores, edges_table, empty_scores, rfm_edges, rfm_grid, score
+from analysis.valuation import (
+    add_nested_scores,
+    add_rfm_scores,
+    edges_table,
+    empty_scores,
+    nested_edges,
+    nested_edges_table,
+    rfm_edges,
+    rfm_grid,
+    score,
+)
 from analysis.valuation.rfm import edges_from_counts
 
 
@@ -118,3 +128,83 @@ def test_scores_are_whole_numbers_of_64_bits_even_where_everybody_is_alike(tmp_p
     schema = pq.read_schema(tmp_path / "scores.parquet")
     for name in ("r_score", "f_score", "m_score", "rfm_product"):
         assert schema.field(name).type == pa.int64()
+
+
+def _nested(frame, bins=5):
+    return add_nested_scores(frame, nested_edges(frame, bins), bins)
+
+
+def _customers(seed=0, n=500):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "customer_id": [f"{i:04d}" for i in range(n)],
+            "recency_days": rng.integers(0, 90, n).astype(float),
+            "frequency": rng.integers(0, 4, n),
+            "spend": rng.gamma(1.0, 33.333, n),
+        }
+    )
+
+
+def test_nested_scores_are_the_scores_within_each_group_of_the_scores_above():
+    scored = _nested(_customers())
+    assert (scored["r_score"] == score(scored["recency_days"], best_is_low=True)).all()
+    for _, group in scored.groupby("r_score"):
+        assert (group["f_score"] == score(group["frequency"])).all()
+        for _, pair in group.groupby("f_score"):
+            assert (pair["m_score"] == score(pair["spend"])).all()
+    assert (scored["rfm_product"] == scored[["r_score", "f_score", "m_score"]].prod(axis=1)).all()
+
+
+def test_nested_scores_on_the_engine_are_those_in_memory():
+    frame = _customers(seed=1)
+    table = ibis.memtable(pa.Table.from_pandas(frame))
+    edges = nested_edges(table)
+    scored = add_nested_scores(table, edges).to_pyarrow().to_pandas().sort_values("customer_id", ignore_index=True)
+    here = _nested(frame)
+    names = ["r_score", "f_score", "m_score", "rfm_product"]
+    assert (scored[names] == here[names]).all(axis=None)
+    assert {name: str(kind) for name, kind in scored[names].dtypes.items()} == dict.fromkeys(names, "int64")
+
+
+def test_nested_binning_evens_the_groups_that_correlated_measures_leave_uneven():
+    rng = np.random.default_rng(2)
+    frequency = rng.permutation(1000)
+    frame = pd.DataFrame({"recency_days": rng.random(1000), "frequency": frequency, "spend": 10.0 * frequency})
+    assert _nested(frame).groupby(["r_score", "f_score", "m_score"]).size().tolist() == [8] * 125
+    independent = pd.Series(list(zip(score(frame["frequency"]), score(frame["spend"]), strict=True)))
+    assert independent.nunique() == 5
+
+
+@settings(max_examples=50)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(-2, 5)), min_size=1, max_size=60),
+    bins=st.integers(1, 6),
+)
+def test_nested_ties_share_a_score_and_all_scores_are_in_range(rows, bins):
+    frame = pd.DataFrame(rows, columns=["recency_days", "frequency", "spend"])
+    scored = _nested(frame, bins)
+    names = ["r_score", "f_score", "m_score"]
+    assert scored[names].isin(range(1, bins + 1)).all(axis=None)
+    assert (scored.groupby(["recency_days", "frequency", "spend"])[names].nunique() == 1).all(axis=None)
+
+
+def test_nested_edges_are_shown_with_what_they_stand_within():
+    table = nested_edges_table(nested_edges(_customers()))
+    recency = table[table["measure"] == "recency_days"]
+    assert set(recency["within"]) == {""} and recency["customers"].sum() == 500
+    frequency = table[table["measure"] == "frequency"]
+    assert set(frequency["within"]) == {f"R {r}" for r in range(1, 6)}
+    assert frequency["customers"].sum() == table.loc[table["measure"] == "spend", "customers"].sum() == 500
+    hidden = nested_edges_table(nested_edges(_customers()), small_group=101)
+    assert (hidden.groupby(["measure", "within"])["customers"].sum() >= 101).all()
+
+
+def test_nested_binning_of_one_customer_and_of_none():
+    one = _nested(_customers(n=1))
+    assert one[["r_score", "f_score", "m_score"]].iloc[0].tolist() == [5, 1, 1]
+    with pytest.raises(ValueError, match="no customer"):
+        nested_edges(_customers(n=0))
+    gap = _customers(n=3).assign(frequency=[1.0, np.nan, 2.0])
+    with pytest.raises(ValueError, match="missing"):
+        nested_edges(gap)

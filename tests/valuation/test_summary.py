@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import ibis
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from analysis.valuation import (
     recent_activity,
     without_purchase,
 )
+from analysis.valuation.summary import to_frame
 
 END = dt.date(2024, 3, 31)
 
@@ -190,6 +192,89 @@ def test_recent_activity_counts_the_last_days():
 def test_purchase_days_hold_one_row_a_day():
     days = frame_of(purchase_days(order_lines([("a", 1, 2), ("a", 1, 3), ("a", 2, -1)])))
     assert len(days) == 1 and days["spend"].astype(float).tolist() == [5.0]
+
+
+def test_orders_that_span_days_count_once_and_returns_do_not_count():
+    rows = [("a", 0, 10, "1", None), ("a", 1, 5, "1", None), ("a", 1, -5, "2", None), ("a", 1, 9, "2", None)]
+    rows += [("a", 2, -3, "3", None), ("a", 3, 4, "4", None), ("b", 0, 4, "1", None), ("b", 0, 4, "1", None)]
+    assert summary_of(rows)["orders"].to_dict() == {"a": 3, "b": 1}
+
+
+@pytest.mark.parametrize("rate", [None, 0.3123])
+def test_margin_is_to_the_bit_what_its_lines_add_up_to(rate):
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"c{who}", int(day), Decimal(int(amount)) / 10_000, f"o{at}", None if gap else Decimal(int(cost)) / 10_000)
+        for at, (who, day, amount, cost, gap) in enumerate(
+            zip(
+                rng.integers(0, 30, 600),
+                rng.integers(0, 91, 600),
+                rng.integers(-900_000, 2_000_000, 600),
+                rng.integers(0, 900_000, 600),
+                rng.random(600) < 0.04,
+                strict=True,
+            )
+        )
+    ]
+    found, added = summary_of(rows, margin_rate=rate)["margin"], {}
+    for customer, _, amount, _, cost in rows:
+        own = None if cost is None and rate is None else amount * Decimal(f"{rate or 0:.4f}")
+        added.setdefault(customer, []).append(own if cost is None else amount - (cost if amount >= 0 else -cost))
+    for customer, margin in found.items():
+        known = None not in added[customer]
+        assert margin == float(sum(added[customer])) if known else np.isnan(margin)
+    assert found.isna().any() == (rate is None) and found.notna().any()
+
+
+def test_kept_purchase_days_stand_in_for_the_lines():
+    rng = np.random.default_rng(5)
+    rows = [(f"c{w}", int(d), round(float(a), 2)) for w, d, a in
+            zip(rng.integers(0, 9, 300), rng.integers(0, 120, 300), rng.normal(8, 9, 300), strict=True)]  # fmt: skip
+    lines = order_lines(rows)
+    days = purchase_days(lines).cache()
+    cut = dt.date(2024, 2, 15)
+    for reduce in (
+        lambda table: frame_of(purchase_days(table, cut)).sort_values(["customer_id", "order_date"], ignore_index=True),
+        lambda table: calibration_holdout(table, cut, END),
+        lambda table: purchase_timing(table, END),
+        lambda table: recent_activity(table, END, 21),
+    ):
+        from_lines = reduce(lines)
+        assert len(from_lines) > 5
+        pd.testing.assert_frame_equal(reduce(days), from_lines, check_exact=True)
+    for needs_lines in (lambda: customer_summary(days, END), lambda: without_purchase(days, END)):
+        with pytest.raises(ValueError, match="needs the lines themselves"):
+            needs_lines()
+
+
+def test_every_reduction_is_to_the_bit_the_same_on_postgres(postgres):
+    rng = np.random.default_rng(6)
+    rows = [
+        (f"c{w}", int(d), round(float(a), 2), f"o{o}", None if gap else round(abs(float(a)) * 0.7, 2))
+        for w, d, a, o, gap in zip(
+            rng.integers(0, 25, 500),
+            rng.integers(0, 120, 500),
+            rng.normal(8, 9, 500),
+            rng.integers(0, 200, 500),
+            rng.random(500) < 0.1,
+            strict=True,
+        )
+    ]
+    here = order_lines(rows)
+    server = ibis.connect(postgres)
+    there = server.create_table("summary_lines", here.to_pyarrow(), temp=True)
+    cut = dt.date(2024, 2, 15)
+    for rate in (None, 0.3123):
+        found = to_frame(customer_summary(there, END, rate))
+        pd.testing.assert_frame_equal(found, to_frame(customer_summary(here, END, rate)), check_exact=True)
+    assert without_purchase(there, END) == without_purchase(here, END)
+    for reduce in (
+        lambda table: calibration_holdout(table, cut, END),
+        lambda table: purchase_timing(table, END),
+        lambda table: recent_activity(table, END, 21),
+    ):
+        pd.testing.assert_frame_equal(reduce(there), reduce(here), check_exact=True)
+    server.disconnect()
 
 
 def test_timing_sums_the_logs_of_the_days_between_occasions():

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import adjusted_rand_score
 
 from analysis.campaigns import wilson_interval
 from analysis.scorecard.card import entries, finding
 from analysis.scorecard.words import Words
+from analysis.segmentation import rand_agreement
 
 PROTECT = "protect"
 
@@ -71,13 +71,16 @@ def kind_facts(people: pd.DataFrame) -> dict[str, object]:
     Returns
     -------
     kinds and segments (how many of each), agreement (adjusted Rand index: 1 the same, 0 no better than chance; None where one of
-    them has a single value). Source: Hubert & Arabie (1985), Journal of Classification 2.
+    them has a single value) with low and high, a bootstrap interval over people.
     """
-    known = people[people["cluster"].notna()]
-    kinds, segments = int(people["kind"].nunique()), int(known["cluster"].nunique())
-    comparable = kinds > 1 and segments > 1
-    agreement = adjusted_rand_score(known["kind"], known["cluster"]) if comparable else None
-    return {"kinds": kinds, "segments": segments, "agreement": None if agreement is None else float(agreement)}
+    found = rand_agreement(people["kind"], people["cluster"])
+    return {
+        "kinds": int(people["kind"].nunique()),
+        "segments": int(people["cluster"].nunique()),
+        "agreement": found.value,
+        "low": found.low,
+        "high": found.high,
+    }
 
 
 def segment_entries(

@@ -5,78 +5,42 @@ segments are drawn, every solution is repeated over pairs of bootstrap samples, 
 who form one cloud is called what it is, constructed.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom, skew
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from scipy.stats import binom
+from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
+from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin, silhouette_score
 from sklearn.utils.validation import check_is_fitted
+
+from analysis.segmentation.agreement import Across, across_solutions, jaccard, survivors
+from analysis.segmentation.mixture import MixtureSegmenter, covariances, fit_mixture, mixture_criteria, sampled
+from analysis.segmentation.scaling import BehaviourScaler, MixedScaler, finite, spread_counts
+
+__all__ = [
+    "BehaviourScaler",
+    "ClusterSearch",
+    "CustomerSegmenter",
+    "Segments",
+    "find_segments",
+    "jaccard",
+    "profile",
+    "search_clusters",
+    "segment_markers",
+    "segment_stability",
+    "valley_p_values",
+]
 
 STABLE = 0.75
 DOUBTFUL = 0.6
 VALLEY_LEVEL = 0.01
+AS_STEADY = 0.05
+CLEAR_BIC = 10.0
 
-
-class BehaviourScaler(TransformerMixin, BaseEstimator):
-    """Put behaviour features on one scale on which a few large customers do not decide the distances.
-
-    Heavy-tailed features (no negative value, sample skewness over ``heavy_tail``) are replaced by log(1 + x);
-    then each is centred on its median, divided by its interquartile range over 1.349 (the standard deviation
-    of a normal), and cut at ``limit``.
-
-    Parameters
-    ----------
-    heavy_tail : skewness above which a feature is logged.
-    limit : largest distance from the centre, in scaled units.
-
-    Attributes
-    ----------
-    logged_ : boolean array of shape (n_features,).
-    center_, scale_ : arrays of shape (n_features,); a constant feature has scale 1.
-    """
-
-    def __init__(self, heavy_tail: float = 1.0, limit: float = 3.0):
-        self.heavy_tail = heavy_tail
-        self.limit = limit
-
-    def fit(self, X, y=None):
-        """Learn logs, centres and scales from X of shape (n, n_features)."""
-        X = _finite(X)
-        varies = np.ptp(X, axis=0) > 0
-        tails = np.zeros(X.shape[1])
-        tails[varies] = skew(X[:, varies], axis=0)
-        self.logged_ = (X.min(axis=0) >= 0) & (tails > self.heavy_tail)
-        Z = self._log(X)
-        self.center_ = np.median(Z, axis=0)
-        low, high = np.quantile(Z, [0.25, 0.75], axis=0)
-        spread = (high - low) / 1.349
-        spread = np.where(spread > 1e-12, spread, Z.std(axis=0))
-        self.scale_ = np.where(spread > 1e-12, spread, 1.0)
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X) -> np.ndarray:
-        """Scaled features, shape (n, n_features)."""
-        check_is_fitted(self)
-        scaled = (self._log(_finite(X)) - self.center_) / self.scale_
-        return np.clip(scaled, -self.limit, self.limit)
-
-    def _log(self, X: np.ndarray) -> np.ndarray:
-        Z = X.copy()
-        Z[:, self.logged_] = np.log1p(np.maximum(Z[:, self.logged_], 0.0))
-        return Z
-
-
-def _finite(X) -> np.ndarray:
-    X = np.asarray(X, dtype=float)
-    if X.ndim != 2 or X.shape[0] == 0 or not np.isfinite(X).all():
-        raise ValueError(
-            "segments: features must be a table of finite numbers with at least one row; fill or drop gaps first"
-        )
-    return X
+Partition = Callable[[np.ndarray, int, int], Callable[[np.ndarray], np.ndarray]]
 
 
 class CustomerSegmenter(ClusterMixin, BaseEstimator):
@@ -90,34 +54,43 @@ class CustomerSegmenter(ClusterMixin, BaseEstimator):
     n_init : starts of k-means; the best is kept.
     min_size : segments with fewer customers are merged into the nearest one.
     random_state : seed.
+    max_rows : centres are found on a sample of this many customers when there are more; everybody is then placed.
 
     Attributes
     ----------
     labels_ : array of shape (n,), segment of each customer.
-    centers_ : array of shape (segments, n_features), scaled.
-    scaler_ : fitted :class:`BehaviourScaler`.
+    centers_ : array of shape (segments, columns), scaled.
+    scaler_ : fitted :class:`MixedScaler`.
     merged_ : how many segments were merged away.
     """
 
-    def __init__(self, n_clusters: int = 4, n_init: int = 10, min_size: int = 1, random_state: int | None = None):
+    def __init__(
+        self,
+        n_clusters: int = 4,
+        n_init: int = 25,
+        min_size: int = 1,
+        random_state: int | None = None,
+        max_rows: int = 20_000,
+    ):
         self.n_clusters = n_clusters
         self.n_init = n_init
         self.min_size = min_size
         self.random_state = random_state
+        self.max_rows = max_rows
 
     def fit(self, X, y=None, value: np.ndarray | None = None):
         """Find segments.
 
         Parameters
         ----------
-        X : shape (n, n_features), behaviour in its own units.
-        value : shape (n,), what orders the segments (spend); the first feature when None.
+        X : shape (n, n_features), behaviour in its own units; a frame may hold text columns (categories).
+        value : shape (n,), what orders the segments (spend); the first scaled column when None.
         """
-        X = _finite(X)
-        self.scaler_ = BehaviourScaler().fit(X)
+        self.scaler_ = MixedScaler().fit(X)
         Z = self.scaler_.transform(X)
-        centers = _kmeans(Z, self.n_clusters, self.n_init, self.random_state)
-        value = X[:, 0] if value is None else np.asarray(value, dtype=float)
+        rows = sampled(len(Z), self.max_rows)
+        centers = _kmeans(Z[rows], self.n_clusters, self.n_init, self.random_state)
+        value = Z[:, 0] if value is None else np.asarray(value, dtype=float)
         kept = self._merge_small(Z, centers)
         self.merged_ = len(centers) - len(kept)
         labels = pairwise_distances_argmin(Z, kept)
@@ -126,7 +99,7 @@ class CustomerSegmenter(ClusterMixin, BaseEstimator):
         order = np.lexsort((*kept.T[::-1], -means))
         self.centers_ = kept[order]
         self.labels_ = pairwise_distances_argmin(Z, self.centers_)
-        self.n_features_in_ = X.shape[1]
+        self.n_features_in_ = self.scaler_.n_features_in_
         return self
 
     def predict(self, X) -> np.ndarray:
@@ -150,25 +123,7 @@ def _kmeans(Z: np.ndarray, k: int, n_init: int, seed) -> np.ndarray:
     return KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(Z).cluster_centers_
 
 
-def jaccard(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How well each segment of one partition is found again in another (Hennig 2007, section 3).
-
-    Parameters
-    ----------
-    first, second : arrays of shape (n,), segment numbers from 0 of the same customers.
-
-    Returns
-    -------
-    Array of shape (segments of ``first``,): the largest |A ∩ B| / |A ∪ B| over segments B of ``second``, 0 to
-    1.
-    """
-    table = np.zeros((first.max() + 1, second.max() + 1))
-    np.add.at(table, (first, second), 1)
-    union = table.sum(axis=1, keepdims=True) + table.sum(axis=0, keepdims=True) - table
-    return np.max(np.divide(table, union, out=np.zeros_like(table), where=union > 0), axis=1)
-
-
-def valley_p_values(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def valley_p_values(Z: np.ndarray, labels: np.ndarray, spread: np.ndarray | None = None) -> np.ndarray:
     """Is there a valley between each segment and its nearest neighbour?
 
     The customers of both are projected on the line through the two centres, and counted in three strips of
@@ -181,6 +136,8 @@ def valley_p_values(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     ----------
     Z : shape (n, n_features), scaled.
     labels : shape (n,), segment numbers from 0.
+    spread : shape (segments, n_features, n_features), covariance of each segment, where segments are not round: neighbours
+        are then the nearest by Mahalanobis distance, and the line is Fisher's discriminant.
 
     Returns
     -------
@@ -190,16 +147,24 @@ def valley_p_values(Z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     centers = np.array([Z[labels == j].mean(axis=0) for j in range(count)])
     found = np.ones(count)
     for j in range(count):
-        away = np.linalg.norm(centers - centers[j], axis=1)
+        lines = np.array([_line(centers, spread, j, other) for other in range(count)])
+        away = np.einsum("od,od->o", lines, centers - centers[j])
         away[j] = np.inf
         if count > 1 and np.isfinite(away.min()) and away.min() > 0:
             neighbour = int(away.argmin())
-            found[j] = _valley(Z[(labels == j) | (labels == neighbour)], centers[j], centers[neighbour])
+            pair = (labels == j) | (labels == neighbour)
+            found[j] = _valley(Z[pair], centers[j], centers[neighbour], lines[neighbour])
     return found
 
 
-def _valley(Z: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
-    along = (Z - start) @ (end - start) / np.sum((end - start) ** 2)
+def _line(centers: np.ndarray, spread: np.ndarray | None, start: int, end: int) -> np.ndarray:
+    """Direction on which two segments lie furthest apart; its product with their difference is their squared distance."""
+    away = centers[end] - centers[start]
+    return away if spread is None else np.linalg.solve((spread[start] + spread[end]) / 2, away)
+
+
+def _valley(Z: np.ndarray, start: np.ndarray, end: np.ndarray, line: np.ndarray) -> float:
+    along = (Z - start) @ line / ((end - start) @ line)
     left, middle, right = np.histogram(along, bins=[-1 / 4, 1 / 4, 3 / 4, 5 / 4])[0]
     return float(max(binom.cdf(middle, middle + left, 0.5), binom.cdf(middle, middle + right, 0.5)))
 
@@ -210,22 +175,31 @@ class ClusterSearch:
 
     Attributes
     ----------
-    table : one row a number of segments: segments, global_stability (mean adjusted Rand), stability_low,
-        stability_high (middle 90 % of pairs), least_jaccard, gap, gap_error, valley_p (largest of the
-        segments), qualifies.
+    table : one row a number of segments: segments, method (``kmeans``; ``mixture`` in the row of a mixture that is used),
+        global_stability (mean adjusted Rand), stability_low,
+        stability_high (middle 90 % of pairs), least_jaccard, gap, gap_error, gap_enough (does the gap exceed that of one
+        cluster by its standard error?), silhouette, valley_p (largest of the segments), qualifies, bic (of a normal
+        mixture with as many components).
+    mixture : what was found of the mixture with the best BIC: segments, form, bic_gain (over one component), valley_p,
+        global_stability, least_jaccard (NaN where the valley already says no), qualifies.
     found : True when at least one number of segments qualifies as natural clusters.
+    method : ``kmeans`` or ``mixture``, what the segments are made by.
     n_clusters : the number to use: natural clusters if found, else the steadiest partition of 3 or more.
     rows : customers the search looked at.
+    partitions : number of segments -> labels of shape (rows,) by k-means.
     """
 
     table: pd.DataFrame
+    mixture: dict[str, object]
     found: bool
+    method: str
     n_clusters: int
     rows: int
+    partitions: dict[int, np.ndarray]
 
 
 def search_clusters(
-    X: np.ndarray,
+    X: np.ndarray | pd.DataFrame,
     clusters_max: int = 8,
     bootstrap_pairs: int = 20,
     seed: int = 1,
@@ -241,9 +215,17 @@ def search_clusters(
     nothing: a long cloud splits in two at the same place every time. Among those that qualify, the smallest
     within one standard error of the largest gap is taken.
 
+    Where k-means finds none, the normal mixture with the least BIC is asked, because groups may be long, or wide beside
+    narrow. BIC alone proves nothing either: it needs several normals for one cloud that is not normal. So the same
+    stability, Jaccard index and valley are asked of it, and a BIC that is better than one component's by ten.
+
+    Without natural clusters, segments are constructed by k-means: three or more, and as few as agree to within .05 of the
+    steadiest. Silhouettes are shown and decide nothing, because they favour two.
+
     Parameters
     ----------
-    X : shape (n, n_features), behaviour in its own units.
+    X : shape (n, n_features), behaviour in its own units; a frame may hold text columns (categories). A gap and a valley are
+        looked for in the numbers only, because categories are apart by nature.
     clusters_max : largest number of segments tried.
     bootstrap_pairs : pairs of bootstrap samples a number.
     seed : of the random numbers.
@@ -259,52 +241,116 @@ def search_clusters(
     ValueError
         Fewer than 2 customers a segment tried.
     """
-    X = _finite(X)
-    clusters_max = min(clusters_max, len(X) // 2)
-    if clusters_max < 2:
+    if len(X) < 4 or clusters_max < 2:
         raise ValueError("search_clusters: at least 4 customers are needed to try 2 segments")
     rng = np.random.default_rng(seed)
-    Z = BehaviourScaler().fit(X).transform(X)
-    if len(Z) > max_rows:
-        Z = Z[np.sort(rng.choice(len(Z), max_rows, replace=False))]
-    references = _gap_references(Z, gap_references, rng)
-    base = _gap(Z, 1, references, seed)
-    rows = [_judge(Z, k, bootstrap_pairs, references, base[0], rng, seed) for k in range(2, clusters_max + 1)]
-    table = pd.DataFrame(rows)
+    scaler, soft = MixedScaler().fit(X), MixedScaler(soft=True).fit(X)
+    rows = sampled(len(X), max_rows)
+    spread = spread_counts(X.iloc[rows] if isinstance(X, pd.DataFrame) else finite(X)[rows], rng)
+    Z, smooth = scaler.transform(spread), soft.transform(spread)[:, : soft.continuous_]
+    clusters_max = min(clusters_max, len(Z) // 2)
+    numbers = Z[:, : scaler.continuous_]
+    references = _gap_references(numbers, gap_references, rng) if numbers.shape[1] else []
+    tried = range(2, clusters_max + 1)
+    partitions = {k: _assign(Z, k, seed) for k in tried}
+    gaps = {k: _gap(numbers, k, references, seed) for k in (1, *tried)}
+    judged = [_judge(Z, smooth, k, partitions[k], bootstrap_pairs, gaps, rng, seed) for k in tried]
+    criteria = mixture_criteria(smooth, clusters_max, seed) if smooth.shape[1] else mixture_criteria(Z[:0], 0)
+    table = pd.DataFrame(judged).merge(criteria[["segments", "bic"]], on="segments", how="left")
+    mixture = _judge_mixture(smooth, criteria, max(2, bootstrap_pairs // 2), rng, seed)
     fit = table[table["qualifies"]]
     if len(fit):
         best = fit.loc[fit["gap"].idxmax()]
         near = fit[fit["gap"] >= best["gap"] - best["gap_error"]]
-        return ClusterSearch(table, True, int(near["segments"].iloc[0]), len(Z))
+        return ClusterSearch(table, mixture, True, "kmeans", int(near["segments"].iloc[0]), len(Z), partitions)
+    # A mixture of the numbers says nothing about segments of numbers and categories together.
+    if mixture["qualifies"] and smooth.shape[1] == Z.shape[1]:
+        table = _with_mixture(table, mixture)
+        return ClusterSearch(table, mixture, True, "mixture", int(mixture["segments"]), len(Z), partitions)
     wide = table[table["segments"] >= 3]
     wide = wide if len(wide) else table
-    return ClusterSearch(table, False, int(wide.loc[wide["global_stability"].idxmax(), "segments"]), len(Z))
+    steady = wide[wide["global_stability"] >= wide["global_stability"].max() - AS_STEADY]
+    return ClusterSearch(table, mixture, False, "kmeans", int(steady["segments"].iloc[0]), len(Z), partitions)
 
 
-def _judge(Z, k, pairs, references, gap_of_one, rng, seed) -> dict:
-    whole = _assign(Z, k, seed)
-    agreement, found_again = [], []
-    for _ in range(pairs):
-        first, second = (_bootstrap_assign(Z, k, rng) for _ in range(2))
-        agreement.append(adjusted_rand_score(first, second))
-        found_again += [jaccard(whole, first), jaccard(whole, second)]
-    gap, error = _gap(Z, k, references, seed)
-    valley = valley_p_values(Z, whole).max()
-    least = np.mean(found_again, axis=0).min()
-    low, high = np.quantile(agreement, [0.05, 0.95])
+def _with_mixture(table: pd.DataFrame, mixture: dict[str, object]) -> pd.DataFrame:
+    """The row of the mixture's number of segments tells of the mixture; a gap and a silhouette are k-means' own."""
+    own = {name: mixture[name] for name in table.columns if name in mixture}
+    own |= {"method": "mixture", "gap": np.nan, "gap_error": np.nan, "gap_enough": False, "silhouette": np.nan}
+    row = table.index[table["segments"] == mixture["segments"]][0]
+    table = table.astype({"method": object})
+    for name, value in own.items():
+        table.loc[row, name] = value
+    return table
+
+
+def _judge(Z, smooth, k, whole, pairs, gaps, rng, seed) -> dict:
+    mean, low, high, least = _stability(Z, whole, k, pairs, rng, _by_kmeans)
+    gap, error = gaps[k]
+    valley = valley_p_values(smooth, whole).max() if smooth.shape[1] else 1.0
+    enough = gap > gaps[1][0] + error
     return {
         "segments": k,
-        "global_stability": float(np.mean(agreement)),
-        "stability_low": float(low),
-        "stability_high": float(high),
-        "least_jaccard": float(least),
+        "method": "kmeans",
+        "global_stability": mean,
+        "stability_low": low,
+        "stability_high": high,
+        "least_jaccard": least,
         "gap": gap,
         "gap_error": error,
+        "gap_enough": bool(enough),
+        "silhouette": _silhouette(Z, whole),
         "valley_p": float(valley),
-        "qualifies": bool(
-            np.mean(agreement) >= STABLE and least >= DOUBTFUL and gap > gap_of_one + error and valley <= VALLEY_LEVEL
-        ),
+        "qualifies": bool(mean >= STABLE and least >= DOUBTFUL and enough and valley <= VALLEY_LEVEL),
     }
+
+
+def _judge_mixture(Z: np.ndarray, criteria: pd.DataFrame, pairs: int, rng: np.random.Generator, seed) -> dict:
+    unseen = ("valley_p", "global_stability", "stability_low", "stability_high", "least_jaccard")
+    unknown = dict.fromkeys(unseen, np.nan) | {"qualifies": False}
+    if criteria.empty:
+        return {"segments": None, "form": None, "bic_gain": np.nan} | unknown
+    best = criteria.loc[criteria["bic"].idxmin()]
+    k, form = int(best["segments"]), str(best["form"])
+    gain = float(criteria["bic"].iloc[0] - best["bic"])
+    facts = {"segments": k, "form": form, "bic_gain": gain} | unknown
+    if k == 1 or criteria["segments"].iloc[0] != 1:
+        return facts
+    model = fit_mixture(Z, k, form, 5, seed)
+    labels = model.predict(Z)
+    if len(np.unique(labels)) < k:
+        return facts
+    facts["valley_p"] = float(valley_p_values(Z, labels, covariances(model)).max())
+    if facts["valley_p"] > VALLEY_LEVEL or gain < CLEAR_BIC:
+        return facts
+    mean, low, high, least = _stability(Z, labels, k, pairs, rng, _by_mixture(form))
+    return facts | {
+        "global_stability": mean,
+        "stability_low": low,
+        "stability_high": high,
+        "least_jaccard": least,
+        "qualifies": bool(mean >= STABLE and least >= DOUBTFUL),
+    }
+
+
+def _stability(Z, whole, k, pairs, rng, partition: Partition) -> tuple[float, float, float, float]:
+    """Mean adjusted Rand of bootstrap pairs with the middle 90 % of pairs, and the least of the segments' mean Jaccards."""
+    agreement, found_again = [], []
+    for _ in range(pairs):
+        first, second = (_bootstrap_assign(Z, k, rng, partition) for _ in range(2))
+        agreement.append(adjusted_rand_score(first, second))
+        found_again += [jaccard(whole, first), jaccard(whole, second)]
+    low, high = np.quantile(agreement, [0.05, 0.95])
+    return float(np.mean(agreement)), float(low), float(high), float(np.mean(found_again, axis=0).min())
+
+
+def _by_kmeans(Z: np.ndarray, k: int, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    centers = _kmeans(Z, k, 2, seed)
+    return lambda other: pairwise_distances_argmin(other, centers)
+
+
+def _by_mixture(form: str) -> Partition:
+    return lambda Z, k, seed: fit_mixture(Z, k, form, seed=seed).predict
 
 
 def _assign(Z: np.ndarray, k: int, seed) -> np.ndarray:
@@ -312,9 +358,16 @@ def _assign(Z: np.ndarray, k: int, seed) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def _bootstrap_assign(Z: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+def _bootstrap_assign(Z: np.ndarray, k: int, rng: np.random.Generator, partition: Partition) -> np.ndarray:
     drawn = Z[rng.integers(0, len(Z), len(Z))]
-    return pairwise_distances_argmin(Z, _kmeans(drawn, k, 2, int(rng.integers(2**31 - 1))))
+    return partition(drawn, k, int(rng.integers(2**31 - 1)))(Z)
+
+
+def _silhouette(Z: np.ndarray, labels: np.ndarray, most: int = 1500) -> float:
+    """Mean silhouette width (Rousseeuw 1987) of a sample; NaN where there is one segment."""
+    rows = sampled(len(Z), most)
+    kinds = len(np.unique(labels[rows]))
+    return float(silhouette_score(Z[rows], labels[rows])) if 1 < kinds < len(rows) else float("nan")
 
 
 def _gap_references(Z: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -328,6 +381,8 @@ def _gap_references(Z: np.ndarray, count: int, rng: np.random.Generator) -> list
 
 def _gap(Z: np.ndarray, k: int, references: list[np.ndarray], seed) -> tuple[float, float]:
     """Gap statistic and its standard error s_k (Tibshirani, Walther & Hastie 2001, equations 3 and step 3)."""
+    if not references:
+        return float("nan"), float("nan")
     expected = np.array([_log_within(reference, k, seed, 1) for reference in references])
     error = expected.std() * np.sqrt(1 + 1 / len(references))
     return float(expected.mean() - _log_within(Z, k, seed, 5)), float(error)
@@ -340,29 +395,37 @@ def _log_within(Z: np.ndarray, k: int, seed, n_init: int) -> float:
     return float(np.log(max(within, 1e-12)))
 
 
-def segment_stability(X, labels: np.ndarray, samples: int = 40, seed: int = 1, max_rows: int = 3000) -> np.ndarray:
+def segment_stability(
+    X: np.ndarray | pd.DataFrame,
+    labels: np.ndarray,
+    samples: int = 40,
+    seed: int = 1,
+    max_rows: int = 3000,
+    form: str | None = None,
+) -> np.ndarray:
     """Mean Jaccard of each segment over bootstrap samples (Hennig 2007): under .6 do not trust, over .75 stable.
 
     Parameters
     ----------
-    X : shape (n, n_features), behaviour in its own units.
+    X : shape (n, n_features), behaviour in its own units; a frame may hold text columns.
     labels : shape (n,), segment numbers from 0 without a gap.
     samples : bootstrap samples.
     seed, max_rows : as in :func:`search_clusters`.
+    form : of the covariances, where the segments are those of a mixture; k-means when None.
 
     Returns
     -------
     Array of shape (segments,), 0 to 1.
     """
-    Z, labels = BehaviourScaler().fit(_finite(X)).transform(X), np.asarray(labels)
+    Z, labels = MixedScaler(soft=form is not None).fit(X).transform(X), np.asarray(labels)
     k = int(labels.max()) + 1
     rng = np.random.default_rng(seed)
-    if len(Z) > max_rows:
-        rows = np.sort(rng.choice(len(Z), max_rows, replace=False))
-        Z, labels = Z[rows], labels[rows]
+    rows = sampled(len(Z), max_rows)
+    Z, labels = Z[rows], labels[rows]
+    partition = _by_kmeans if form is None else _by_mixture(form)
     found = []
     for _ in range(samples):
-        again = jaccard(labels, _bootstrap_assign(Z, k, rng))
+        again = jaccard(labels, _bootstrap_assign(Z, k, rng, partition))
         found.append(np.pad(again, (0, k - len(again))))
     return np.mean(found, axis=0)
 
@@ -457,7 +520,10 @@ class Segments:
         are none.
     basis : features that made the segments.
     search : :class:`ClusterSearch`, None without segments.
-    sizes : one row a segment: segment, customers, share_customers, sales, share_sales, jaccard.
+    model : the fitted segmenter, which places other customers; None without segments.
+    across : :class:`Across`, the segments of all the solutions that were tried; None without segments.
+    sizes : one row a segment: segment, customers, share_customers, sales, share_sales, jaccard, survives (in how many of the
+        other solutions it is there; NaN for a mixture).
     profiles : frame of :func:`profile` for all features, with column basis (bool: did it make the segments?).
     markers : segment -> [(feature, direction), …], for a name.
     reason : None, ``few_customers`` or ``few_features``.
@@ -468,6 +534,8 @@ class Segments:
     labels: pd.Series
     basis: tuple[str, ...]
     search: ClusterSearch | None
+    model: CustomerSegmenter | MixtureSegmenter | None
+    across: Across | None
     sizes: pd.DataFrame
     profiles: pd.DataFrame
     markers: dict[str, list[tuple[str, str]]]
@@ -483,6 +551,7 @@ def find_segments(
     seed: int = 1,
     small_group: int = 10,
     deviation: float = 0.25,
+    categories: Sequence[str] = (),
 ) -> Segments:
     """Segment customers by behaviour, and say how far to trust it.
 
@@ -496,38 +565,63 @@ def find_segments(
     clusters_max, bootstrap_pairs, seed : as in :func:`search_clusters`.
     small_group : smaller segments are merged.
     deviation : least relative deviation of a marker variable.
+    categories : text columns of ``features`` that join the basis, for example a main channel. They move customers between
+        segments; whether there are natural clusters is judged by the numbers.
 
     Returns
     -------
     Segments; with ``reason`` and null labels where there are too few customers or features.
     """
-    basis = tuple(c for c in BASIS if c in features.columns)
+    basis = (*(c for c in BASIS if c in features.columns), *categories)
     needed = max(LEAST_CUSTOMERS, LEAST_CUSTOMERS_A_FEATURE * len(basis))
+    advised = ADVISED_CUSTOMERS_A_FEATURE * len(basis)
     reason = "few_customers" if len(features) < needed else "few_features" if len(basis) < 2 else None
     if reason:
         none = pd.Series(None, index=features.index, dtype="str", name="cluster")
         empty = pd.DataFrame()
-        return Segments(none, basis, None, empty, empty, {}, reason, needed, ADVISED_CUSTOMERS_A_FEATURE * len(basis))
-    X, spend = features[list(basis)].to_numpy(dtype=float), features["spend"].to_numpy(dtype=float)
+        return Segments(none, basis, None, None, None, empty, empty, {}, reason, needed, advised)
+    X, spend = features[list(basis)], features["spend"].to_numpy(dtype=float)
     search = search_clusters(X, clusters_max, bootstrap_pairs, seed)
-    model = CustomerSegmenter(search.n_clusters, min_size=small_group, random_state=seed).fit(X, value=spend)
+    model = _segmenter(search, small_group, seed).fit(X, value=spend)
     letter = np.array([chr(ord("A") + i) for i in range(len(model.centers_))])
-    again = segment_stability(X, model.labels_, samples=2 * bootstrap_pairs, seed=seed)
-    profiles = profile(features.drop(columns="customer_id"), model.labels_, deviation)
+    form = str(search.mixture["form"]) if search.method == "mixture" else None
+    again = segment_stability(X, model.labels_, samples=2 * bootstrap_pairs, seed=seed, form=form)
+    numbers = features.drop(columns="customer_id").select_dtypes("number")
+    profiles = profile(numbers, model.labels_, deviation)
     profiles["basis"] = profiles["feature"].isin(basis)
     named = segment_markers(profiles, basis=list(basis))
     sizes = features.groupby(letter[model.labels_])["spend"].agg(customers="size", sales="sum")
     sizes = sizes.rename_axis("segment").reset_index().assign(jaccard=again)
     sizes["share_customers"] = sizes["customers"] / sizes["customers"].sum()
     sizes["share_sales"] = sizes["sales"] / sizes["sales"].sum()
+    sizes["survives"] = _survives(search, model.labels_, len(letter))
+    columns = ["segment", "customers", "share_customers", "sales", "share_sales", "jaccard", "survives"]
     return Segments(
         labels=pd.Series(letter[model.labels_], index=features.index, name="cluster", dtype="str"),
         basis=basis,
         search=search,
-        sizes=sizes[["segment", "customers", "share_customers", "sales", "share_sales", "jaccard"]],
+        model=model,
+        across=across_solutions(search.partitions),
+        sizes=sizes[columns],
         profiles=profiles.assign(segment=letter[profiles["segment"]]),
         markers={str(letter[s]): m for s, m in named.items()},
         reason=None,
         needed=needed,
-        advised=ADVISED_CUSTOMERS_A_FEATURE * len(basis),
+        advised=advised,
     )
+
+
+def _segmenter(search: ClusterSearch, small_group: int, seed: int) -> CustomerSegmenter | MixtureSegmenter:
+    if search.method == "mixture":
+        form = str(search.mixture["form"])
+        return MixtureSegmenter(search.n_clusters, form, min_size=small_group, random_state=seed)
+    return CustomerSegmenter(search.n_clusters, min_size=small_group, random_state=seed)
+
+
+def _survives(search: ClusterSearch, labels: np.ndarray, count: int) -> np.ndarray:
+    """In how many of the other solutions each published segment is there, by the customers that were searched."""
+    placed = labels[sampled(len(labels), search.rows)]
+    if search.method == "mixture" or len(np.unique(placed)) < count:
+        return np.full(count, np.nan)
+    others = {k: partition for k, partition in search.partitions.items() if k != search.n_clusters}
+    return survivors({**others, 0: placed}, 0)["survives"].to_numpy(dtype=float)

@@ -8,7 +8,6 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.reporting.theme import INK, PALETTE, QUIET, new_figure
 from analysis.segmentation.clusters import STABLE, Segments
-from analysis.segmentation.privacy import JOIN
 from analysis.segmentation.words import Words
 
 HERO, SECOND, MUTED = PALETTE[0], PALETTE[1], PALETTE[4]
@@ -45,52 +44,6 @@ def top_row(table: pd.DataFrame) -> dict[str, object]:
         "share_customers": float(row["share_customers"]),
         "share_sales": float(row["share_sales"]),
         "tiers": len(table),
-    }
-
-
-def stages_figure(table: pd.DataFrame, words: Words) -> Figure:
-    """Customers in each life stage, as bars with counts and shares.
-
-    Parameters
-    ----------
-    table : frame of ``stage_table``, small groups merged: life_stage, customers, share_customers.
-    """
-    fig, ax = new_figure(height=1.4 + 0.62 * max(len(table), 1))
-    rows = np.arange(len(table))[::-1]
-    fading = np.array([set(s.split(JOIN)) <= {"decline", "ended"} for s in table["life_stage"]], dtype=bool)
-    bars = ax.barh(rows, table["customers"], height=0.62, color=np.where(fading, SECOND, HERO).tolist())
-    labels = [
-        f"{words.format.count(n)} ({words.format.share(s)})"
-        for n, s in zip(table["customers"], table["share_customers"], strict=True)
-    ]
-    ax.bar_label(bars, labels, padding=4, color=INK, fontsize=11.5)
-    ax.set_yticks(rows, _broken(words.names("stage", table["life_stage"])))
-    ax.set_xlim(0, 1.34 * table["customers"].max() if len(table) else 1)
-    _plain_bars(ax)
-    facts = fading_facts(table)
-    named = words.name("stage", facts["top"]) if facts["top"] else None
-    ax.set_title(words("stages.title", **facts | {"top": named}))
-    return fig
-
-
-def fading_facts(table: pd.DataFrame) -> dict[str, object]:
-    """What the words of the stages figure say.
-
-    Returns
-    -------
-    fading : share in decline or ended, None when one of them is merged with another stage; stages : how many
-        are shown; top, top_share :
-    the largest stage, None without any.
-    """
-    shares = dict(zip(table["life_stage"], table["share_customers"], strict=True)) if len(table) else {}
-    fading = {stage: share for stage, share in shares.items() if set(stage.split(JOIN)) <= {"decline", "ended"}}
-    mixed = any({"decline", "ended"} & set(stage.split(JOIN)) for stage in shares.keys() - fading.keys())
-    top = max(shares, key=shares.get) if shares else None
-    return {
-        "fading": None if mixed or not shares else float(sum(fading.values())),
-        "stages": len(shares),
-        "top": top,
-        "top_share": float(shares[top]) if top else None,
     }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis.segmentation.clusters import DOUBTFUL, STABLE, Segments
-from analysis.segmentation.life_stage import STAGES, StageResult, StageRules, definitions
+from analysis.segmentation.life_stage import STAGES
 from analysis.segmentation.privacy import JOIN, hide_small
 from analysis.segmentation.tiers import TIERS, TierCuts, share_held
 from analysis.segmentation.words import Words
@@ -45,12 +45,12 @@ def tier_finding(customers: pd.DataFrame, tier: str, small_group: int, words: Wo
             "times": None,
             "joined": joined,
         }
-        return _facts(None, None, None, reason, **facts)
+        return facts_of(None, None, None, reason, **facts)
     spend = customers["spend"].to_numpy(dtype=float)
     value, low, high = share_held(spend, member)
     others = spend[~member].mean() if n < len(spend) else 0.0
     per_customer = float(spend[member].mean())
-    return _facts(
+    return facts_of(
         value,
         low,
         high,
@@ -61,24 +61,6 @@ def tier_finding(customers: pd.DataFrame, tier: str, small_group: int, words: Wo
         times=float(per_customer / others) if others > 0 else None,
         joined=joined,
     )
-
-
-def stage_finding(table: pd.DataFrame, stage: str, small_group: int, words: Words) -> dict[str, Any]:
-    """The share of customers in a life stage, with Wilson's interval.
-
-    Parameters
-    ----------
-    table : frame of ``stage_table``, small groups merged; a stage that was merged is not told.
-    stage : one of the stages.
-    small_group, words : for the reason.
-
-    Returns
-    -------
-    value, low, high (shares), reason, and the facts n and total.
-    """
-    merged = any(stage in name.split(JOIN) and name != stage for name in table["life_stage"])
-    n = int(table.loc[table["life_stage"] == stage, "customers"].sum())
-    return _share(None if merged or table.empty else n, int(table["customers"].sum()), small_group, words)
 
 
 def cell_finding(cells: pd.DataFrame, tier: str, stage: str, small_group: int, words: Words) -> dict[str, Any]:
@@ -101,9 +83,9 @@ def cell_finding(cells: pd.DataFrame, tier: str, stage: str, small_group: int, w
 
 def _share(n: int | None, total: int, small_group: int, words: Words) -> dict[str, Any]:
     if n is None or total < small_group or 0 < total - n < small_group:
-        return _facts(None, None, None, words("reason_small", small_group=small_group), n=None, total=None)
+        return facts_of(None, None, None, words("reason_small", small_group=small_group), n=None, total=None)
     low, high = proportion_confint(n, total, method="wilson")
-    return _facts(n / total, float(low), float(high), None, n=n, total=total)
+    return facts_of(n / total, float(low), float(high), None, n=n, total=total)
 
 
 def cluster_finding(segments: Segments, words: Words) -> dict[str, Any]:
@@ -124,10 +106,10 @@ def cluster_finding(segments: Segments, words: Words) -> dict[str, Any]:
     facts |= {"total": customers, "features": len(segments.basis)}
     if search is None:
         reason = words(f"reason_{segments.reason}_segments", **facts)
-        return _facts(None, None, None, reason, verdict=segments.reason, **facts)
+        return facts_of(None, None, None, reason, verdict=segments.reason, **facts)
     chosen = search.table.set_index("segments").loc[search.n_clusters]
     shares = segments.sizes["jaccard"]
-    return _facts(
+    return facts_of(
         search.n_clusters if search.found else 0,
         None,
         None,
@@ -142,12 +124,13 @@ def cluster_finding(segments: Segments, words: Words) -> dict[str, Any]:
     )
 
 
-def _facts(value, low, high, reason, **facts) -> dict[str, Any]:
-    known = low is not None and low == low and high == high
+def facts_of(value: Any, low: float | None, high: float | None, reason: str | None, **facts: Any) -> dict[str, Any]:
+    """What a finding takes: the value, its limits, or the reason why there are none, and the facts of its sentence."""
+    known = low is not None and high is not None and low == low and high == high
     return {
         "value": value,
-        "low": low if known else None,
-        "high": high if known else None,
+        "low": float(low) if known else None,
+        "high": float(high) if known else None,
         "reason": None if known else reason,
         **facts,
     }
@@ -168,35 +151,6 @@ def cut_facts(cuts: TierCuts, customers: pd.DataFrame, too_early_days: int, smal
         "too_early_days": too_early_days,
         "too_early": early if early == 0 or early >= small_group else None,
     }
-
-
-def falling_facts(stages: StageResult, small_group: int) -> dict[str, Any]:
-    """Declines by a falling rate, None where there are only a few, and how many chance alone would show."""
-    few = 0 < stages.falling < small_group
-    return {"falling": None if few else stages.falling, "expected": stages.false_declines}
-
-
-def stage_definitions(rules: StageRules, stages: StageResult, left_truncated: bool, words: Words) -> pd.DataFrame:
-    """The stage rules in words, in the order in which they are tried, without stages that this clock cannot tell.
-
-    Returns
-    -------
-    Columns order, stage, definition.
-    """
-    table = definitions(rules, left_truncated)
-    table = table[table["identified"]].reset_index(drop=True)
-    facts = {name: getattr(rules, name) for name in rules.__dataclass_fields__}
-    facts |= {"base_decline": _days(stages.base_decline_days), "base_ended": _days(stages.base_ended_days)}
-    table["definition"] = [
-        words(f"define_{s}", left_truncated=left_truncated, alive=stages.modelled, **facts) for s in table["stage"]
-    ]
-    table["stage"] = words.names("stage", table["stage"])
-    table["order"] = range(1, len(table) + 1)
-    return table[["order", "stage", "definition"]]
-
-
-def _days(days: float) -> float | None:
-    return None if days == float("inf") else days
 
 
 def tiers_by_stage(customers: pd.DataFrame, small_group: int, words: Words) -> pd.DataFrame:
@@ -264,14 +218,14 @@ def relationship_finding(grid: pd.DataFrame, small_group: int, words: Words) -> 
     protect = grid[(grid["value_tier"] == "protect") & (grid["customers"] >= small_group)]
     if protect.empty:
         reason = words("reason_no_margin") if grid.empty else words("reason_small", small_group=small_group)
-        return _facts(None, None, None, reason, band=None, n=None, ratio=None)
+        return facts_of(None, None, None, reason, band=None, n=None, ratio=None)
     row = protect.iloc[0]
     facts = {
         "band": words.name("band", row["number_band"]),
         "n": int(row["customers"]),
         "ratio": float(row["margin_ratio"]),
     }
-    return _facts(str(row["level"]), None, None, words("reason_rule"), **facts)
+    return facts_of(str(row["level"]), None, None, words("reason_rule"), **facts)
 
 
 def relationship_table(grid: pd.DataFrame, small_group: int, words: Words) -> pd.DataFrame:
@@ -291,20 +245,18 @@ def marks(segments: Segments, words: Words) -> str:
 
 
 def customer_segment(
-    summary: pd.DataFrame, stages: StageResult, labels: pd.DataFrame, levels: pd.Series
+    summary: pd.DataFrame, stages: pd.DataFrame, labels: pd.DataFrame, levels: pd.Series
 ) -> pd.DataFrame:
     """The table that this notebook writes.
 
     Parameters
     ----------
     summary : customer_id, value_tier.
-    stages : result of ``life_stages``.
+    stages : customer_id, life_stage.
     labels : customer_id, cluster.
     levels : shape (n,), in the order of ``summary``.
     """
     table = summary[["customer_id", "value_tier"]].assign(recommended_relationship_level=levels.to_numpy())
-    table = table.merge(
-        stages.customers[["customer_id", "life_stage"]], on="customer_id", how="left", validate="one_to_one"
-    )
+    table = table.merge(stages[["customer_id", "life_stage"]], on="customer_id", how="left", validate="one_to_one")
     table = table.merge(labels, on="customer_id", how="left", validate="one_to_one")
     return table[["customer_id", "value_tier", "life_stage", "cluster", "recommended_relationship_level"]]

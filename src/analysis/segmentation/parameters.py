@@ -12,8 +12,8 @@ class Parameters(BaseModel):
     too_early_days : a customer whose first purchase is younger is never let go.
     trial_purchases : purchase days that a customer still exploring may have at most.
     formation_days : age below which a relationship is still forming.
-    ended_alive, decline_alive : probability of being alive below which a relationship has ended, or declines.
-    ended_days : shortest silence that can mean the end where no such probability is known.
+    decline_ratio, rise_ratio : a purchase rate below, or above, this many times the customer's earlier one is a decline, or a rise.
+    ended_days : shortest silence that can mean the end where no probability of being alive is known.
     clusters_max : largest number of segments tried.
     bootstrap_pairs : pairs of bootstrap samples for each number of segments.
     marker_deviation : relative deviation from all customers that makes a variable a marker.
@@ -27,8 +27,8 @@ class Parameters(BaseModel):
     too_early_days: int = Field(90, ge=0)
     trial_purchases: int = Field(2, ge=1)
     formation_days: int = Field(180, ge=0)
-    ended_alive: float = Field(0.2, ge=0, le=1)
-    decline_alive: float = Field(0.5, ge=0, le=1)
+    decline_ratio: float = Field(0.5, gt=0, lt=1)
+    rise_ratio: float = Field(2.0, gt=1)
     ended_days: int = Field(90, ge=1)
     clusters_max: int = Field(8, ge=3, le=20)
     bootstrap_pairs: int = Field(20, ge=5)

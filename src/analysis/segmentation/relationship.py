@@ -4,7 +4,8 @@ The levels are Kotler's (Kotler & Keller, *Marketing Management*): *basic* sells
 *reactive* invites questions and complaints, *accountable* asks afterwards how it went, *proactive* calls with
 ideas, *partnership* works with the customer all the time. The book words the grid as many, medium or few
 customers and high, medium or low margin and gives no thresholds: those are decisions of the company, so they
-are parameters and the report prints them.
+are parameters and the report prints them. This rule of thumb serves where the study does not say what a level costs and
+does; where it does, :mod:`analysis.segmentation.levels` chooses by value.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+COLUMNS = ["value_tier", "customers", "mean_margin", "margin_ratio", "number_band", "margin_band", "level"]
 LEVELS = ("basic", "reactive", "accountable", "proactive", "partnership")
 GRID = {
     ("many", "low"): "basic",
@@ -76,9 +78,7 @@ def relationship_levels(
     level = pd.Series(None, index=frame.index, dtype="str", name="recommended_relationship_level")
     rows = []
     if not np.isfinite(overall) or overall <= 0:
-        return level, pd.DataFrame(
-            columns=["value_tier", "customers", "mean_margin", "margin_ratio", "number_band", "margin_band", "level"]
-        )
+        return level, pd.DataFrame(columns=COLUMNS)
     for tier in ("protect", "invest"):
         members = frame[frame["value_tier"] == tier]
         if len(members):
@@ -86,7 +86,7 @@ def relationship_levels(
             level[members.index] = rows[-1]["level"]
     level[frame["value_tier"].eq("too_early")] = "reactive"
     level[frame["value_tier"].eq("let_go") | (frame["ended"] & frame["value_tier"].notna())] = "basic"
-    return level, pd.DataFrame(rows)
+    return level, pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _grade(tier: str, customers: int, mean_margin: float, overall: float, rule: RelationshipRule) -> dict:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import ibis
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
@@ -56,9 +57,32 @@ def tier_cuts(rfm_product: np.ndarray) -> TierCuts:
         raise ValueError(
             "tier_cuts: no customer has an rfm_product; run the valuation notebook on customers with purchases"
         )
-    products, counts = np.unique(known, return_counts=True)
+    return _cuts(*np.unique(known, return_counts=True))
+
+
+def tier_cuts_on_engine(scored: ibis.Table) -> TierCuts:
+    """The same cuts from a table on any engine: only how many customers have each product is fetched.
+
+    Parameters
+    ----------
+    scored : one row a customer: rfm_product; nulls are left out.
+
+    Raises
+    ------
+    ValueError
+        No customer has a product.
+    """
+    known = scored.filter(scored.rfm_product.notnull())
+    counts = known.group_by("rfm_product").aggregate(n=known.count()).to_pyarrow().to_pandas()
+    if counts.empty:
+        return tier_cuts(np.zeros(0))
+    counts = counts.sort_values("rfm_product")
+    return _cuts(counts["rfm_product"].to_numpy(float), counts["n"].to_numpy(np.int64))
+
+
+def _cuts(products: np.ndarray, counts: np.ndarray) -> TierCuts:
     products, reached = products[::-1], np.concatenate([[0], np.cumsum(counts[::-1])])
-    n = known.size
+    n = int(reached[-1])
     # Whole numbers, because 0.2 has no exact float and equally near cuts must tie on every machine.
     protect = _nearest(5 * reached, n)
     invest = _nearest(5 * reached, 4 * n)
@@ -108,6 +132,25 @@ def assign_tiers(
         tier = np.where(young & (tier == "let_go"), "too_early", tier)
     series = pd.Series(tier, name="value_tier", dtype="str")
     return series.mask(series == ""), cuts
+
+
+def add_value_tier(scored: ibis.Table, cuts: TierCuts, too_early_days: int = 90) -> ibis.Table:
+    """Add ``value_tier`` on the engine, as :func:`assign_tiers` gives it.
+
+    Parameters
+    ----------
+    scored : one row a customer: rfm_product; ``T``, the days since the first purchase, where known.
+    cuts : of the same table.
+    too_early_days : age below which nobody is let go; 0 judges everyone.
+    """
+    product = scored.rfm_product
+    last = ibis.literal("let_go")
+    if "T" in scored.columns:
+        last = ibis.ifelse(scored["T"] < too_early_days, "too_early", "let_go")
+    tier = ibis.ifelse(product >= cuts.invest_from, "invest", last)
+    if cuts.protect_from is not None:
+        tier = ibis.ifelse(product >= cuts.protect_from, "protect", tier)
+    return scored.mutate(value_tier=ibis.ifelse(product.isnull(), None, tier))
 
 
 def share_held(amount: np.ndarray, member: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:

@@ -1,6 +1,6 @@
 """The valuation room: what each customer is worth, so far and from here on, and how sure we are."""
 
-from analysis.valuation import figures, money_figures, validation_figures
+from analysis.valuation import figures, money_figures, seasonality_figures, validation_figures
 from analysis.valuation.acquisition import (
     ChannelValue,
     SpendResponse,
@@ -86,9 +86,27 @@ from analysis.valuation.profit import (
     whale_curve,
 )
 from analysis.valuation.purchases import ModelNotFitted, PurchaseModel, PurchaseResults, Verdict, expected_cumulative
-from analysis.valuation.rfm import add_rfm_scores, edges_table, empty_scores, rfm_edges, rfm_grid, score
+from analysis.valuation.rfm import (
+    add_nested_scores,
+    add_rfm_scores,
+    edges_table,
+    empty_scores,
+    nested_edges,
+    nested_edges_table,
+    rfm_edges,
+    rfm_grid,
+    score,
+)
 from analysis.valuation.sbg import SBG, SBGResults
 from analysis.valuation.scoring import equal_customers, score_batches, score_customers, score_frame, score_on_spark
+from analysis.valuation.seasonal import (
+    Calendar,
+    SeasonalParetoNBD,
+    SeasonalParetoNBDResults,
+    weekly_dispersion,
+    weekly_repeats,
+)
+from analysis.valuation.seasonality import Seasonality, run_season, season_facts
 from analysis.valuation.spend import GammaGamma, GammaGammaResults
 from analysis.valuation.summary import (
     calibration_holdout,
@@ -149,6 +167,7 @@ __all__ = [
     "BGCNBDk",
     "BGNBDCovariates",
     "BGNBDResults",
+    "Calendar",
     "ChannelValue",
     "Cohorts",
     "Concentration",
@@ -175,6 +194,9 @@ __all__ = [
     "PurchaseModel",
     "PurchaseResults",
     "SBGResults",
+    "SeasonalParetoNBD",
+    "SeasonalParetoNBDResults",
+    "Seasonality",
     "SpendResponse",
     "Splits",
     "TrackRecord",
@@ -182,6 +204,7 @@ __all__ = [
     "Verdict",
     "WhaleCurve",
     "WinBack",
+    "add_nested_scores",
     "add_rfm_scores",
     "assumed",
     "at_the_margin",
@@ -233,6 +256,8 @@ __all__ = [
     "margin_facts",
     "model_facts",
     "money_figures",
+    "nested_edges",
+    "nested_edges_table",
     "new_customers",
     "payback",
     "profit_facts",
@@ -256,6 +281,7 @@ __all__ = [
     "run_holdout",
     "run_payback",
     "run_profit",
+    "run_season",
     "run_spend_response",
     "run_track_record",
     "run_validation",
@@ -267,6 +293,8 @@ __all__ = [
     "score_frame",
     "score_on_spark",
     "scores_for_people",
+    "season_facts",
+    "seasonality_figures",
     "service_counts",
     "spend_response",
     "track_facts",
@@ -281,7 +309,9 @@ __all__ = [
     "warning_list",
     "warning_table",
     "weekly_discount",
+    "weekly_dispersion",
     "weekly_purchases",
+    "weekly_repeats",
     "whale_curve",
     "win_back",
     "win_back_facts",

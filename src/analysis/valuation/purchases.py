@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, sparse, special, stats
 
 from analysis.valuation.saved import SavedFit
 from analysis.valuation.summary import DAYS_PER_WEEK
@@ -99,6 +99,15 @@ class Grid:
         """Sums of a value of each cell by x, shape of `levels`."""
         return _sums(cell_values, self.level_of, len(self.levels))
 
+    def spread(self, cell_values: Array, at_age: Array) -> Array:
+        """Sums by (x, t_x) of a value of each cell times what its (x, T) has: (k, …) of `age` → (k, …) of `last`."""
+        if not self.shared:
+            return cell_values * at_age
+        # cells lie in the order of their (x, t_x)
+        ends = np.cumsum(np.bincount(self.last_of, minlength=len(self.last)))
+        shape = len(self.last), len(self.age)
+        return (sparse.csr_array((cell_values, self.age_of, np.append(0, ends)), shape=shape) @ at_age.T).T
+
 
 def _sums(cell_values: Array, of: NDArray[np.intp] | slice, size: int) -> Array:
     return cell_values if isinstance(of, slice) else np.bincount(of, weights=cell_values, minlength=size)
@@ -143,20 +152,22 @@ class Cells:
         index : bool
             Whether to remember the cell of every customer.
         """
-        columns = checked_histories(frequency, recency, T)
-        codes = [_coding(v) for v in columns]
+        columns, ranges = _checked(frequency, recency, T)
+        codes = [_coding(column, found) for column, found in zip(columns, ranges, strict=True)]
         sizes = [c.size for c in codes]
         if math.prod(sizes) > _LARGEST_KEY:
             rows, of = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
             count = np.bincount(of, weights=weights).astype(float)
             return cls(*np.ascontiguousarray(rows.T), count, of if index else None)
+        # Whole numbers are reckoned as floats as long as these hold them exactly, which saves turning each column.
+        dtype = np.dtype(float if math.prod(sizes) <= _LARGEST_WHOLE else np.int64)
         key = np.empty(len(columns[0]), dtype=np.int64)
         for start in range(0, len(key), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            part = codes[0].codes(columns[0], rows)
+            part = codes[0].codes(columns[0], rows, dtype)
             for coding, column in zip(codes[1:], columns[1:], strict=True):
                 part *= coding.size
-                part += coding.codes(column, rows)
+                part += coding.codes(column, rows, dtype)
             key[rows] = part
         distinct, count, of = counted(key, math.prod(sizes), weights, index)
         rest, age = np.divmod(distinct, sizes[2])
@@ -276,6 +287,42 @@ class Mixture:
         )
         return float(self.log_level @ at_level + self.log_stay @ at_age + value @ count), gradient
 
+    def curvature(self, count: Array, nearby: Sequence[Mixture], width: float) -> Array:
+        """Second derivatives of the log-likelihood of all customers, shape (k, k).
+
+        Only the factors are differenced, on their grid; the cells, which are many more, are passed once.
+
+        Parameters
+        ----------
+        count : array of shape (cells,)
+        nearby : sequence of k mixtures
+            With the first, second, … parameter `width` above those of this one.
+        """
+        grid = self.grid
+        _, stay, leave = self._joined()
+        at_level, at_age, at_last = grid.by_level(count), grid.by_age(stay * count), grid.by_last(leave * count)
+        never = np.isneginf(self.log_leave)
+        rows = []
+        for near in nearby:
+            with np.errstate(invalid="ignore"):
+                grown = np.exp(np.where(never, 0.0, near.log_leave - self.log_leave))
+            rows.append(
+                (near.d_level - self.d_level) @ at_level
+                + (np.exp(near.log_stay - self.log_stay) * near.d_stay - self.d_stay) @ at_age
+                + (grown * near.d_leave - self.d_leave) @ at_last
+            )
+        second = np.array(rows) / width
+        # the squares of each cell's gradient, stay × d_stay + leave × d_leave, multiplied out
+        second -= (self.d_stay * grid.by_age(stay * stay * count)) @ self.d_stay.T
+        second -= (self.d_leave * grid.by_last(leave * leave * count)) @ self.d_leave.T
+        second -= 2.0 * (grid.spread(stay * leave * count, self.d_stay) @ self.d_leave.T)
+        return (second + second.T) / 2
+
+    def in_logs(self, params: Array) -> Mixture:
+        """The same with derivatives in the logarithms of the parameters, which are floats."""
+        each = params[:, None]
+        return replace(self, d_level=each * self.d_level, d_stay=each * self.d_stay, d_leave=each * self.d_leave)
+
 
 # exp of it is finite, with room for a sum
 _LARGEST_EXPONENT = 700.0
@@ -286,6 +333,8 @@ _LARGEST_CODE = 2**31
 # Floats above it are whole whatever they hold, and soon too large for an integer.
 _LARGEST_WHOLE = 2.0**53
 _LARGEST_KEY = 2**62
+# A table of so many counts is cheaper than sorting even where most of them stay 0.
+_SMALL_TABLE = 1 << 22
 # Rows a pass works on at a time, so that its temporaries stay in the processor's cache.
 _BLOCK = 1 << 15
 
@@ -300,25 +349,36 @@ class _Coding:
     rank: NDArray[np.int64] | None = None
     table: Array | None = None
 
-    def codes(self, column: Array, rows: slice) -> NDArray[np.int64]:
+    def codes(self, column: Array, rows: slice, dtype: np.dtype) -> NDArray:
         if self.rank is not None:
-            return self.rank[rows]
+            return self.rank[rows].astype(dtype)
         whole = column[rows] if self.parts == 1.0 else np.rint(column[rows] * self.parts)
-        code = whole.astype(np.int64)
-        code -= self.lowest
-        return code
+        return whole.astype(dtype, copy=False) - dtype.type(self.lowest)
 
     def values(self, code: NDArray[np.int64]) -> Array:
         return (code + self.lowest) / self.parts if self.table is None else self.table[code]
 
 
-def _coding(column: Array) -> _Coding:
-    low, high = float(column.min()), float(column.max())
+@dataclass
+class _Range:
+    """The lowest and the highest value of a column, and whether all are whole."""
+
+    low: float = math.inf
+    high: float = -math.inf
+    whole: bool = True
+
+    def widen(self, part: Array) -> None:
+        self.low, self.high = min(self.low, float(part.min())), max(self.high, float(part.max()))
+        self.whole = self.whole and bool((part == np.floor(part)).all())
+
+
+def _coding(column: Array, found: _Range) -> _Coding:
+    low, high = found.low, found.high
     for parts in _PARTS:
         if (
             (high - low) * parts < _LARGEST_CODE
             and max(-low, high) * parts < _LARGEST_WHOLE
-            and _in_parts(column, parts)
+            and (found.whole if parts == 1.0 else _in_parts(column, parts))
         ):
             lowest = round(low * parts)
             return _Coding(round(high * parts) - lowest + 1, lowest, parts)
@@ -332,7 +392,7 @@ def _coding(column: Array) -> _Coding:
 def _in_parts(column: Array, parts: float) -> bool:
     for start in range(0, len(column), _BLOCK):
         part = column[start : start + _BLOCK]
-        if not (part == (np.floor(part) if parts == 1.0 else np.rint(part * parts) / parts)).all():
+        if not (part == np.rint(part * parts) / parts).all():
             return False
     return True
 
@@ -341,7 +401,7 @@ def counted(
     key: NDArray[np.int64], size: int, weights: ArrayLike | None, index: bool
 ) -> tuple[NDArray[np.int64], Array, NDArray[np.intp] | None]:
     """Distinct keys in order, how often (or with what weight) each occurs, and the one of each row if wanted."""
-    if size <= max(2 * len(key), 1 << 16):
+    if size <= max(4 * len(key), min(32 * len(key), _SMALL_TABLE), 1 << 16):
         count = np.bincount(key, weights=weights, minlength=size)
         distinct = np.flatnonzero(count > 0)
         of = None
@@ -351,8 +411,9 @@ def counted(
             of = place[key]
         return distinct, count[distinct].astype(float), of
     if weights is None and not index:
-        distinct, count = np.unique(key, return_counts=True)
-        return distinct, count.astype(float), None
+        # half as wide, they are sorted in little more than half the time
+        distinct, count = np.unique(key.astype(np.uint32) if size <= 2**32 else key, return_counts=True)
+        return distinct.astype(np.int64), count.astype(float), None
     code, found = pd.factorize(key)
     order = np.argsort(found)
     rank = np.empty(len(order), dtype=np.intp)
@@ -363,18 +424,27 @@ def counted(
 
 def checked_histories(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
     """The three columns as arrays of floats, one row a customer; raises ValueError on an impossible history."""
+    return _checked(frequency, recency, T)[0]
+
+
+def _checked(
+    frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
+) -> tuple[tuple[Array, Array, Array], tuple[_Range, _Range, _Range]]:
     x, t_x, age = (np.asarray(v, dtype=float) for v in (frequency, recency, T))
     if not x.shape == t_x.shape == age.shape or x.ndim != 1:
         x, t_x, age = (np.atleast_1d(v).ravel() for v in np.broadcast_arrays(x, t_x, age))
     if len(x) == 0:
         raise ValueError("purchase data: no customer; give one row a customer")
+    ranges = _Range(), _Range(), _Range()
     for start in range(0, len(x), _BLOCK):
-        a, b, c = (v[start : start + _BLOCK] for v in (x, t_x, age))
-        # a missing value fails every comparison
-        possible = (a >= 0) & (a == np.floor(a)) & (a < np.inf) & (b >= 0) & (b <= c) & (c < np.inf)
-        if not (possible & ((a == 0) == (b == 0))).all():
+        a, b, c = parts = tuple(v[start : start + _BLOCK] for v in (x, t_x, age))
+        for found, part in zip(ranges, parts, strict=True):
+            found.widen(part)
+        possible = ranges[0].whole and ((b <= c) & ((a == 0) == (b == 0))).all()
+        # a missing value fails every comparison, and is neither whole nor between 0 and T
+        if not (possible and ranges[0].low >= 0 and ranges[1].low >= 0 and ranges[0].high < np.inf > ranges[2].high):
             _explain(a, b, c, start)
-    return x, t_x, age
+    return (x, t_x, age), ranges
 
 
 def _explain(x: Array, t_x: Array, age: Array, start: int) -> None:
@@ -558,6 +628,41 @@ class MixtureModel(PurchaseModel):
         """Log-likelihood of the purchase times of all customers, and its gradient in the parameters."""
         return cls.likelihood(params, cells.grid).total(cells.count)
 
+    def _objective(self, cells: Cells) -> Objective:
+        return _MixtureObjective(self.likelihood, cells)
+
+
+# Errors of differences grow with the width in the factors of a mixture, which are larger than their sum: this leaves standard
+# errors good to five digits.
+_MIXTURE_WIDTH = 3e-8
+
+
+class _MixtureObjective:
+    """The mean negative log-likelihood of a mixture, with its curvature."""
+
+    def __init__(self, likelihood: Callable[[Sequence[Array | float], Grid], Mixture], cells: Cells) -> None:
+        self._likelihood, self._cells = likelihood, cells
+        self._customers = float(cells.count.sum())
+        self._latest: tuple[Array, Mixture] | None = None
+
+    def _at(self, log_params: Array) -> Mixture:
+        params = np.exp(log_params)
+        return self._likelihood(params, self._cells.grid).in_logs(params)
+
+    def __call__(self, log_params: Array) -> tuple[float, Array]:
+        mixture = self._at(log_params)
+        self._latest = log_params.copy(), mixture
+        value, gradient = mixture.total(self._cells.count)
+        return -value / self._customers, -gradient / self._customers
+
+    def hessian(self, log_params: Array, width: float) -> Array:
+        """Second derivatives, from factors `width` further in each direction."""
+        at, mixture = self._latest or (None, None)
+        if mixture is None or not np.array_equal(at, log_params):
+            mixture = self._at(log_params)
+        nearby = [self._at(log_params + step) for step in width * np.eye(len(log_params))]
+        return -mixture.curvature(self._cells.count, nearby, width) / self._customers
+
 
 def quadrature_rule(nodes: int) -> tuple[Array, Array]:
     """Gauss–Legendre nodes and weights on (0, 1)."""
@@ -714,6 +819,8 @@ def _polished(objective: Objective, log_params: Array, known: tuple[float, Array
 
 
 def _hessian(objective: Objective, log_params: Array, gradient: Array, width: float = 1e-6) -> Array:
+    if isinstance(objective, _MixtureObjective):
+        return objective.hessian(log_params, _MIXTURE_WIDTH)
     # differences of an exact gradient: one step a parameter is good to about six digits
     steps = width * np.eye(len(log_params))
     hessian = np.array([(objective(log_params + step)[1] - gradient) / width for step in steps])

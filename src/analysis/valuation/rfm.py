@@ -4,10 +4,15 @@ The rules: count customers per distinct value; the k-th edge is the lowest value
 customers reaches k/5; equal values get equal scores; a score that no customer can reach is reported as empty.
 R is days since the last purchase and is turned round, so that 5 is the most recent buyer; F is the number
 of repeat occasions; M is total net spend. The product multiplies the three scores.
+
+Independent binning cuts each measure over all customers. Nested binning cuts frequency anew within each recency score, and
+money within each recency and frequency score: groups come out more even, but a score then means "among those like
+them", so that F 5 of the recent and F 5 of the long silent are different numbers of purchases. Ties share a score either way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ibis
@@ -118,15 +123,78 @@ def add_rfm_scores(summary: ibis.Table, edges: dict[str, Edges], bins: int = 5) 
     edges : dict of Edges
         From :func:`rfm_edges` of the same table.
     """
-    scores = {}
-    for name, column in MEASURES.items():
-        # starts from a comparison that is false for everyone: a bare literal 0 would be a narrower integer on DuckDB
-        group = (summary[column] > ibis.literal(edges[name].highest, type="float64")).cast("int64")
-        for cut in edges[name].cuts[np.isfinite(edges[name].cuts)]:
-            group = group + (summary[column] > ibis.literal(float(cut), type="float64")).cast("int64")
-        scores[name] = bins - group if name in BEST_IS_LOW else group + 1
-    scored = summary.mutate(**scores)
+    scored = summary.mutate(
+        **{name: _score_on_engine(summary[column], name, edges[name], bins) for name, column in MEASURES.items()}
+    )
     return scored.mutate(rfm_product=scored.r_score * scored.f_score * scored.m_score)
+
+
+def nested_edges(summary: ibis.Table | pd.DataFrame, bins: int = 5) -> dict[str, dict[tuple[int, ...], Edges]]:
+    """Edges of nested binning: recency over all, frequency within each recency score, money within each pair of the two.
+
+    Parameters
+    ----------
+    summary : ibis.Table or DataFrame
+        One row a customer with `recency_days`, `frequency` and `spend`. On an engine only distinct values are fetched.
+    bins : int
+
+    Returns
+    -------
+    dict
+        By score name, the edges by the scores that they stand within: ``()`` for recency, ``(r,)`` for frequency, ``(r, f)``
+        for money. Scores that nobody has hold no edges.
+    """
+    edges: dict[str, dict[tuple[int, ...], Edges]] = {}
+    scored, above = summary, []
+    for name, column in MEASURES.items():
+        edges[name] = {
+            key: edges_from_counts(group[column], group["customers"], bins)
+            for key, group in _counts_within(scored, above, column)
+        }
+        scored = _with_nested_score(scored, name, above, edges[name], bins)
+        above.append(name)
+    return edges
+
+
+def add_nested_scores(
+    summary: ibis.Table | pd.DataFrame, edges: dict[str, dict[tuple[int, ...], Edges]], bins: int = 5
+) -> ibis.Table | pd.DataFrame:
+    """Add `r_score`, `f_score`, `m_score` and `rfm_product` by nested binning, on the engine or to a frame.
+
+    Parameters
+    ----------
+    summary : ibis.Table or DataFrame
+        One row a customer with `recency_days`, `frequency` and `spend`.
+    edges : dict
+        From :func:`nested_edges` of the same table.
+    bins : int
+    """
+    scored, above = summary, []
+    for name in MEASURES:
+        scored = _with_nested_score(scored, name, above, edges[name], bins)
+        above.append(name)
+    product = scored["r_score"] * scored["f_score"] * scored["m_score"]
+    return (
+        scored.assign(rfm_product=product) if isinstance(scored, pd.DataFrame) else scored.mutate(rfm_product=product)
+    )
+
+
+def nested_edges_table(edges: dict[str, dict[tuple[int, ...], Edges]], small_group: int = 1) -> pd.DataFrame:
+    """The edges of nested binning: the columns of :func:`edges_table` after `within`, such as "R 5, F 1".
+
+    Edges within fewer than `small_group` customers are left out, since they tell of single ones.
+    """
+    parts = []
+    for name, found in edges.items():
+        for key, edge in sorted(found.items(), reverse=True):
+            if edge.counts.sum() < small_group:
+                continue
+            within = ", ".join(f"{letter} {score}" for letter, score in zip("RF", key, strict=False))
+            table = edges_table({name: edge})
+            table.insert(0, "within", within)
+            parts.append(table)
+    columns = ["within", "measure", "score", "above", "up_to", "customers"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
 def edges_table(edges: dict[str, Edges]) -> pd.DataFrame:
@@ -195,3 +263,59 @@ def _value_counts(summary: ibis.Table | pd.DataFrame, column: str) -> tuple[Arra
         return np.unique(summary[column].to_numpy(dtype=float), return_counts=True)
     counts = summary.group_by(column).aggregate(customers=summary.count()).to_pyarrow()
     return counts[column].to_numpy().astype(float), counts["customers"].to_numpy()
+
+
+def _score_on_engine(measure: ibis.Value, name: str, edges: Edges, bins: int) -> ibis.Value:
+    # starts from a comparison that is false for everyone: a bare literal 0 would be a narrower integer on DuckDB
+    group = (measure > ibis.literal(edges.highest, type="float64")).cast("int64")
+    for cut in edges.cuts[np.isfinite(edges.cuts)]:
+        group = group + (measure > ibis.literal(float(cut), type="float64")).cast("int64")
+    return bins - group if name in BEST_IS_LOW else group + 1
+
+
+def _counts_within(
+    scored: ibis.Table | pd.DataFrame, above: list[str], column: str
+) -> Iterator[tuple[tuple[int, ...], pd.DataFrame]]:
+    """Customers with each distinct value of a measure, for each combination of the scores above it."""
+    if isinstance(scored, pd.DataFrame):
+        counts = scored.groupby([*above, column], dropna=False).size().rename("customers").reset_index()
+    else:
+        counts = scored.group_by([*above, column]).aggregate(customers=scored.count()).to_pyarrow().to_pandas()
+    if not above or counts.empty:
+        yield (), counts
+        return
+    for key, group in counts.groupby(above):
+        yield tuple(int(score) for score in key), group
+
+
+def _with_nested_score(
+    scored: ibis.Table | pd.DataFrame, name: str, above: list[str], edges: dict[tuple[int, ...], Edges], bins: int
+) -> ibis.Table | pd.DataFrame:
+    column = MEASURES[name]
+    if isinstance(scored, pd.DataFrame):
+        scores = np.zeros(len(scored), dtype=np.int64)
+        for key, edge in edges.items():
+            rows = _rows_at(scored, above, key)
+            group = edge.group(scored[column].to_numpy(dtype=float)[rows])
+            scores[rows] = bins - group if name in BEST_IS_LOW else group + 1
+        return scored.assign(**{name: scores})
+    branches = [
+        (_rows_at(scored, above, key), _score_on_engine(scored[column], name, edge, bins))
+        for key, edge in edges.items()
+    ]
+    score = branches[0][1] if not above else ibis.cases(*branches)
+    return scored.mutate(**{name: score})
+
+
+def _rows_at(
+    scored: ibis.Table | pd.DataFrame, above: list[str], key: tuple[int, ...]
+) -> ibis.ir.BooleanValue | NDArray[np.bool_]:
+    if isinstance(scored, pd.DataFrame):
+        rows = np.ones(len(scored), dtype=bool)
+        for name, value in zip(above, key, strict=True):
+            rows &= scored[name].to_numpy() == value
+        return rows
+    condition = ibis.literal(True)
+    for name, value in zip(above, key, strict=True):
+        condition = condition & (scored[name] == value)
+    return condition

@@ -13,6 +13,9 @@ import pandas as pd
 
 MONEY = "decimal(18, 4)"
 MARGIN = "decimal(38, 8)"  # a decimal of 4 places times a rate of 4 places
+RATE = "decimal(10, 4)"
+# A sum of money that is exact on every engine even times a rate: Spark rounds what would need more than 38 digits.
+SUMMED = "decimal(26, 4)"
 DAYS_PER_WEEK = 7.0
 
 
@@ -22,7 +25,9 @@ def purchase_days(order_lines: ibis.Table, observed_to: datetime.date | None = N
     Parameters
     ----------
     order_lines : ibis.Table
-        With `customer_id`, `order_date` (the day in the study's time zone) and `net_amount`.
+        With `customer_id`, `order_date` (the day in the study's time zone) and `net_amount`; or a table that this
+        function returned, to which only `observed_to` is then applied. So whoever needs the days several times
+        keeps them once, ``days = purchase_days(order_lines).cache()``, and hands them on in place of the lines.
     observed_to : date, optional
         Last day that counts.
 
@@ -31,9 +36,16 @@ def purchase_days(order_lines: ibis.Table, observed_to: datetime.date | None = N
     ibis.Table
         `customer_id`, `order_date`, `spend` (decimal).
     """
+    if are_purchase_days(order_lines):
+        return _until(order_lines, observed_to)
     lines = within(order_lines, observed_to)
     days = lines.group_by(["customer_id", "order_date"]).aggregate(spend=lines.net_amount.cast(MONEY).sum())
     return days.filter(days.spend > 0)
+
+
+def are_purchase_days(table: ibis.Table) -> bool:
+    """Whether a table is what :func:`purchase_days` returns, rather than order lines."""
+    return set(table.columns) == {"customer_id", "order_date", "spend"}
 
 
 def customer_summary(
@@ -66,22 +78,8 @@ def customer_summary(
     :func:`without_purchase` counts them and their money.
     """
     lines = within(order_lines, observed_to)
-    days = purchase_days(order_lines, observed_to)
-    clock = days.group_by("customer_id").aggregate(
-        first_day=days.order_date.min(),
-        last_day=days.order_date.max(),
-        occasions=days.count(),
-        repeat_spend=days.spend.sum() - days.spend.argmin(days.order_date),
-    )
-    priced = lines.mutate(line_margin=line_margin(lines, margin_rate).cast(MARGIN))
-    money = priced.group_by("customer_id").aggregate(
-        orders=priced.order_id.nunique(where=~priced.is_return),
-        spend=priced.net_amount.cast(MONEY).sum(),
-        margin=priced.line_margin.sum().cast(MARGIN),
-        unknown=priced.line_margin.isnull().any(),
-    )
+    base = _by_customer(lines, margin_rate).left_join(_order_counts(lines), "customer_id")
     end = ibis.literal(observed_to)
-    base = clock.join(money, "customer_id")
     frequency = (base.occasions - 1).cast("int64")
     return base.select(
         customer_id=base.customer_id.cast("string"),
@@ -92,10 +90,70 @@ def customer_summary(
             frequency > 0, base.repeat_spend.cast("float64") / frequency.nullif(0).cast("float64"), 0.0
         ),
         recency_days=end.delta(base.last_day, unit="day").cast("float64"),
-        orders=base.orders.cast("int64"),
+        orders=base.orders.fill_null(0).cast("int64"),
         spend=base.spend.cast("float64"),
-        margin=ibis.ifelse(base.unknown, ibis.null("float64"), base.margin.cast("float64")),
+        margin=base.margin.cast("float64"),
     )
+
+
+def _by_customer(lines: ibis.Table, margin_rate: float | None) -> ibis.Table:
+    """One row a customer with an occasion: `first_day`, `last_day`, `occasions`, `repeat_spend`, `spend` and `margin`."""
+    spend = lines.net_amount.cast(MONEY)
+    sums = {"spend": spend.sum()}
+    if "cost" in lines.columns:
+        cost = lines.cost.cast(MONEY)
+        sums["cost"] = ibis.ifelse(lines.is_return, -cost, cost).sum()
+        if margin_rate is None:
+            sums["unknown"] = cost.isnull().any()
+        else:
+            sums["without_cost"] = spend.sum(where=cost.isnull())
+    # Lines are grouped once, and only their days by customer: the second grouping meets far fewer rows.
+    days = lines.group_by(["customer_id", "order_date"]).aggregate(**sums)
+    days = days.mutate(bought_on=ibis.ifelse(days.spend > 0, days.order_date, ibis.null("date")))
+    # What is rare is summed apart: a condition on every row of a sum costs more than the sum.
+    totals = {name: days[name].sum() for name in ("cost", "without_cost") if name in sums}
+    if "unknown" in sums:
+        totals["unknown"] = days.unknown.any()
+    found = days.group_by("customer_id").aggregate(
+        first_day=days.bought_on.min(),
+        last_day=days.bought_on.max(),
+        occasions=days.bought_on.count(),
+        spend=days.spend.sum(),
+        other_spend=days.spend.sum(where=days.bought_on.isnull()),
+        first_spend=days.spend.argmin(days.bought_on, where=days.bought_on.notnull()),
+        **totals,
+    )
+    found = found.filter(found.occasions > 0)
+    return found.select(
+        "customer_id",
+        "first_day",
+        "last_day",
+        "occasions",
+        "spend",
+        repeat_spend=found.spend - found.other_spend.fill_null(0) - found.first_spend,
+        margin=_margin_of_sums(found, margin_rate),
+    )
+
+
+def _margin_of_sums(sums: ibis.Table, margin_rate: float | None) -> ibis.Value:
+    """What :func:`line_margin` adds up to, from the sums of its parts, as exactly and at a fraction of the work."""
+    if "cost" not in sums.columns:
+        return ibis.null(MARGIN) if margin_rate is None else _at_rate(sums.spend, margin_rate).cast(MARGIN)
+    by_cost = sums.spend - sums.cost.fill_null(0)
+    if margin_rate is None:
+        return ibis.ifelse(sums.unknown, ibis.null(MARGIN), by_cost.cast(MARGIN))
+    rest = sums.without_cost.fill_null(0)
+    return ((by_cost - rest).cast(SUMMED) + _at_rate(rest, margin_rate)).cast(MARGIN)
+
+
+def _at_rate(spend: ibis.Value, margin_rate: float) -> ibis.Value:
+    return spend.cast(SUMMED) * ibis.literal(f"{margin_rate:.4f}").cast(RATE)
+
+
+def _order_counts(lines: ibis.Table) -> ibis.Table:
+    """`orders`: how many different orders with a line that is no return each customer has; an order may span days."""
+    sold = lines.filter(~lines.is_return).select("customer_id", "order_id").distinct()
+    return sold.group_by("customer_id").aggregate(orders=sold.order_id.count())
 
 
 def without_purchase(order_lines: ibis.Table, observed_to: datetime.date) -> dict[str, float]:
@@ -107,11 +165,10 @@ def without_purchase(order_lines: ibis.Table, observed_to: datetime.date) -> dic
         `customers` (count) and `spend` (the sum of their net amounts, money).
     """
     lines = within(order_lines, observed_to)
-    buyers = purchase_days(order_lines, observed_to).select("customer_id").distinct()
-    rest = lines.anti_join(buyers, "customer_id")
-    total = rest.aggregate(
-        customers=rest.customer_id.nunique(), spend=rest.net_amount.cast(MONEY).sum().cast("float64")
-    )
+    days = lines.group_by(["customer_id", "order_date"]).aggregate(spend=lines.net_amount.cast(MONEY).sum())
+    people = days.group_by("customer_id").aggregate(best=days.spend.max(), spend=days.spend.sum())
+    rest = people.filter(people.best.isnull() | (people.best <= 0))
+    total = rest.aggregate(customers=rest.count(), spend=rest.spend.sum().cast("float64"))
     row = total.to_pyarrow().to_pylist()[0]
     return {"customers": int(row["customers"]), "spend": float(row["spend"] or 0.0)}
 
@@ -124,6 +181,7 @@ def calibration_holdout(
     Parameters
     ----------
     order_lines : ibis.Table
+        Or its :func:`purchase_days`.
     calibration_end : date
         Last day that a model sees.
     observed_to : date
@@ -147,39 +205,46 @@ def calibration_holdout(
     if holdout_days <= 0:
         raise ValueError(f"holdout: calibration_end {calibration_end} is not before observed_to {observed_to}")
     days = _with_log_gap(purchase_days(order_lines, observed_to))
-    first = days.group_by("customer_id").aggregate(first_day=days.order_date.min())
-    dated = days.join(first.filter(first.first_day <= calibration_end), "customer_id")
-    seen = dated.order_date <= calibration_end
-    recent = seen & (dated.order_date > calibration_end - datetime.timedelta(days=holdout_days))
-    repeat = dated.order_date > dated.first_day
-    nothing = ibis.literal(0).cast(MONEY)
+    late_from = calibration_end - datetime.timedelta(days=holdout_days)
+    seen = days.order_date <= ibis.literal(calibration_end)
+    recent = seen & (days.order_date > ibis.literal(late_from))
 
-    def count(condition: ibis.ir.BooleanValue) -> ibis.ir.IntegerScalar:
-        return condition.cast("int64").sum()
+    def money(amount: ibis.Value) -> ibis.Value:
+        return amount.cast("float64").fill_null(0.0)
 
-    def money(condition: ibis.ir.BooleanValue) -> ibis.ir.Scalar:
-        return ibis.ifelse(condition, dated.spend, nothing).sum().cast("float64")
-
-    split = dated.group_by(dated.customer_id.cast("string").name("customer_id")).aggregate(
-        first_day=dated.first_day.min(),
-        last_day=dated.order_date.max(where=seen),
-        frequency=count(seen & repeat),
-        repeat_spend=money(seen & repeat),
-        litt=dated.log_gap.sum(where=seen).cast("float64").fill_null(0.0),
-        recent_frequency=count(recent),
-        recent_repeats=count(recent & repeat),
-        recent_spend=money(recent),
-        holdout_frequency=count(~seen),
-        holdout_spend=money(~seen),
+    split = days.group_by("customer_id").aggregate(
+        first_day=days.order_date.min(),
+        last_day=days.order_date.max(where=seen),
+        occasions=days.count(where=seen),
+        seen_spend=days.spend.sum(where=seen),
+        first_spend=days.spend.argmin(days.order_date),
+        litt=money(days.log_gap.sum(where=seen)),
+        recent_frequency=days.count(where=recent),
+        recent_spend=money(days.spend.sum(where=recent)),
+        holdout_frequency=days.count(where=~seen),
+        holdout_spend=money(days.spend.sum(where=~seen)),
     )
-    frame = to_frame(split)
+    split = split.filter(split.occasions > 0)
+    # The first occasion is seen, and is the only one that repeats nothing.
+    frequency = split.occasions - 1
+    first_is_recent = ibis.ifelse(split.first_day > ibis.literal(late_from), 1, 0)
+    frame = to_frame(
+        split.select(
+            customer_id=split.customer_id.cast("string"),
+            frequency=frequency.cast("int64"),
+            recency=split.last_day.delta(split.first_day, unit="day").cast("float64"),
+            T=ibis.literal(calibration_end).delta(split.first_day, unit="day").cast("float64"),
+            monetary_value=money((split.seen_spend - split.first_spend).cast("float64") / frequency.nullif(0)),
+            litt=split.litt,
+            recent_frequency=split.recent_frequency,
+            recent_repeats=(split.recent_frequency - first_is_recent).cast("int64"),
+            recent_spend=split.recent_spend,
+            holdout_frequency=split.holdout_frequency,
+            holdout_spend=split.holdout_spend,
+        )
+    )
     if frame.empty:
         raise ValueError(f"holdout: nobody bought on or before {calibration_end}; choose a shorter holdout")
-    first_day, last_day = pd.to_datetime(frame.pop("first_day")), pd.to_datetime(frame.pop("last_day"))
-    repeat_spend = frame.pop("repeat_spend")
-    frame.insert(2, "recency", (last_day - first_day).dt.days.astype(float))
-    frame.insert(3, "T", (pd.Timestamp(calibration_end) - first_day).dt.days.astype(float))
-    frame.insert(4, "monetary_value", (repeat_spend / frame["frequency"].where(frame["frequency"] > 0)).fillna(0.0))
     frame.attrs["holdout_days"] = holdout_days
     return frame
 
@@ -187,16 +252,22 @@ def calibration_holdout(
 def purchase_timing(order_lines: ibis.Table, observed_to: datetime.date) -> pd.DataFrame:
     """How regular each customer's purchases were: what a model of regular timing needs beside the summary.
 
+    Parameters
+    ----------
+    order_lines : ibis.Table
+        Or its :func:`purchase_days`.
+    observed_to : date
+        Last day that counts.
+
     Returns
     -------
     DataFrame, one row a customer with an occasion, sorted by `customer_id`
         `customer_id`; `litt`, the sum of the logarithms of the times between occasions, in days (0 where there was one).
     """
     days = _with_log_gap(purchase_days(order_lines, observed_to))
+    summed = days.group_by("customer_id").aggregate(litt=days.log_gap.sum())
     return to_frame(
-        days.group_by(days.customer_id.cast("string").name("customer_id")).aggregate(
-            litt=days.log_gap.sum().cast("float64").fill_null(0.0)
-        )
+        summed.select(customer_id=summed.customer_id.cast("string"), litt=summed.litt.cast("float64").fill_null(0.0))
     )
 
 
@@ -211,19 +282,32 @@ def _with_log_gap(days: ibis.Table) -> ibis.Table:
 def recent_activity(order_lines: ibis.Table, observed_to: datetime.date, days: int) -> pd.DataFrame:
     """Occasions in the last `days` days of observation, one row a customer who had one.
 
+    Parameters
+    ----------
+    order_lines : ibis.Table
+        Or its :func:`purchase_days`.
+    observed_to : date
+        Last day that counts.
+    days : int
+
     Returns
     -------
     DataFrame
         `customer_id`; `recent_frequency` (occasions); `recent_repeats` (those after the customer's first).
     """
+    since = ibis.literal(observed_to - datetime.timedelta(days=days))
     occasions = purchase_days(order_lines, observed_to)
-    first = occasions.group_by("customer_id").aggregate(first_day=occasions.order_date.min())
-    dated = occasions.join(first, "customer_id")
-    late = dated.filter(dated.order_date > ibis.literal(observed_to - datetime.timedelta(days=days)))
-    counted = late.group_by(late.customer_id.cast("string").name("customer_id")).aggregate(
-        recent_frequency=late.count(), recent_repeats=(late.order_date > late.first_day).cast("int64").sum()
+    counted = occasions.group_by("customer_id").aggregate(
+        first_day=occasions.order_date.min(), recent_frequency=occasions.count(where=occasions.order_date > since)
     )
-    return to_frame(counted)
+    late = counted.filter(counted.recent_frequency > 0)
+    return to_frame(
+        late.select(
+            customer_id=late.customer_id.cast("string"),
+            recent_frequency=late.recent_frequency,
+            recent_repeats=(late.recent_frequency - ibis.ifelse(late.first_day > since, 1, 0)).cast("int64"),
+        )
+    )
 
 
 def to_frame(table: ibis.Table) -> pd.DataFrame:
@@ -232,14 +316,19 @@ def to_frame(table: ibis.Table) -> pd.DataFrame:
 
 
 def within(order_lines: ibis.Table, observed_to: datetime.date | None) -> ibis.Table:
-    if observed_to is None:
-        return order_lines
-    return order_lines.filter(order_lines.order_date <= ibis.literal(observed_to))
+    """Order lines up to a day; raises ValueError for a table of purchase days, which hold too little."""
+    if are_purchase_days(order_lines):
+        raise ValueError("order lines: this needs the lines themselves; purchase_days has left out orders and returns")
+    return _until(order_lines, observed_to)
+
+
+def _until(table: ibis.Table, observed_to: datetime.date | None) -> ibis.Table:
+    return table if observed_to is None else table.filter(table.order_date <= ibis.literal(observed_to))
 
 
 def line_margin(lines: ibis.Table, margin_rate: float | None) -> ibis.Value:
     sold = lines.net_amount.cast(MONEY)
-    by_rate = None if margin_rate is None else sold * ibis.literal(f"{margin_rate:.4f}").cast("decimal(10, 4)")
+    by_rate = None if margin_rate is None else sold * ibis.literal(f"{margin_rate:.4f}").cast(RATE)
     if "cost" not in lines.columns:
         return ibis.null(MARGIN) if by_rate is None else by_rate
     cost = lines.cost.cast(MONEY)
