@@ -56,7 +56,7 @@ def test_overlap_with_other_campaigns():
     assert design.campaign_overlap(panel.drop(columns="overlapping_contacts")).empty
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 500), st.integers(0, 500), st.floats(0.5, 0.999))
 def test_wilson_holds_the_share_and_inverts_the_score_test(k, more, confidence):
     n = k + more

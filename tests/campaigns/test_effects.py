@@ -234,7 +234,7 @@ arms = st.integers(2, 30).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arms, st.floats(0.1, 100), st.floats(-1e3, 1e3))
 def test_difference_in_means_moves_with_its_unit(values, scale, shift):
     treated, control = values
@@ -247,7 +247,7 @@ def test_difference_in_means_moves_with_its_unit(values, scale, shift):
     assert first.se == pytest.approx(np.sqrt((first.contributions**2).sum()), rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_every_estimator_ignores_row_order_and_covariate_scale(seed):
     rng = np.random.default_rng(seed)

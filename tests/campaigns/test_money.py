@@ -25,7 +25,7 @@ def test_worked_example():
     assert case.probability_of_profit() == pytest.approx(0.99379, abs=1e-5)  # 2.5 standard errors above break-even
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.floats(-50, 50), st.floats(0.1, 20), st.floats(0.01, 1), st.floats(0, 10), st.floats(0, 1000))
 def test_each_break_even_earns_nothing(value, se, margin, cost, discounts):
     case = CampaignProfit(effect(value, se), 100, margin, cost, discounts)

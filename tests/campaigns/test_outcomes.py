@@ -42,7 +42,7 @@ def test_window_days_replace_the_length_and_must_be_positive(company):
     assert outcomes.windows(one.iloc[:0], company.FROM, company.TO).empty
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 365), st.integers(-500, 2000)), min_size=1, max_size=60),
     st.integers(5, 40),

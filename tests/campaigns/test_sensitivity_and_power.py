@@ -28,7 +28,7 @@ def test_a_confounder_as_strong_as_the_robustness_value_takes_the_effect_away():
     assert abs(RegressionAdjustment(y, d, unseen).fit().effect) < 0.02 * fitted.effect
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.floats(0.01, 100), st.integers(5, 100_000))
 def test_robustness_value_is_a_share_and_symmetric(t, dof):
     whole, at_level = sensitivity.robustness_value(t, dof), sensitivity.robustness_value(t, dof, alpha=0.05)
@@ -37,7 +37,7 @@ def test_robustness_value_is_a_share_and_symmetric(t, dof):
     assert sensitivity.robustness_value(t, dof, q=0.5) < whole
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.floats(0.01, 100))
 def test_e_value_solves_the_bias_bound(ratio):
     found = sensitivity.e_value(ratio)

@@ -294,7 +294,7 @@ _field = st.sampled_from(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(_field, min_size=5, max_size=7), min_size=1, max_size=12))
 def test_conservation_holds_whatever_the_rows(project, table):
     good = ORDERS.splitlines()[1]

@@ -335,20 +335,20 @@ def cleaned_rows(project, engine_settings, rows):
 _SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=_SLOW)
+@settings(max_examples=12, suppress_health_check=_SLOW)
 @given(_rows)
 def test_nothing_is_lost_on_duckdb_whatever_the_rows(project, rows):
     cleaned_rows(project, {"kind": "duckdb"}, rows)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=_SLOW)
+@settings(max_examples=5, suppress_health_check=_SLOW)
 @given(_rows)
 def test_nothing_is_lost_on_postgres_and_all_is_as_on_duckdb(project, postgres, rows):
     there = cleaned_rows(project, {"kind": "postgres", "database": postgres}, rows)
     assert there == cleaned_rows(project, {"kind": "duckdb"}, rows)
 
 
-@settings(max_examples=1, deadline=None, suppress_health_check=_SLOW, phases=[Phase.generate])
+@settings(max_examples=1, suppress_health_check=_SLOW, phases=[Phase.generate])
 @given(_rows)
 def test_nothing_is_lost_on_spark_and_all_is_as_on_duckdb(project, spark, rows):
     there = cleaned_rows(project, spark, rows)

@@ -137,7 +137,7 @@ def surveys(draw):
     return pd.DataFrame(values, columns=list(model.items)), model, draw(st.sampled_from(SCHEMES)), rng
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(surveys())
 def test_the_order_of_respondents_does_not_matter(survey):
     data, model, scheme, rng = survey
@@ -147,7 +147,7 @@ def test_the_order_of_respondents_does_not_matter(survey):
     np.testing.assert_allclose(one.weights, other.weights, atol=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(surveys(), st.floats(0.01, 1000), st.floats(-1e4, 1e4))
 def test_units_of_the_items_do_not_matter(survey, factor, shift):
     data, model, scheme, _ = survey
@@ -158,7 +158,7 @@ def test_units_of_the_items_do_not_matter(survey, factor, shift):
     np.testing.assert_allclose(one.loadings, other.loadings, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(surveys())
 def test_turning_a_whole_block_round_only_turns_its_loadings(survey):
     data, model, scheme, _ = survey
@@ -171,7 +171,7 @@ def test_turning_a_whole_block_round_only_turns_its_loadings(survey):
     assert (other.loadings.groupby(level="construct").sum() > -1e-9).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(surveys())
 def test_estimates_hang_together(survey):
     data, model, scheme, _ = survey
@@ -186,7 +186,7 @@ def test_estimates_hang_together(survey):
     assert reliability["rho_c"].between(0, 1 + 1e-9).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(surveys())
 def test_a_weight_of_two_is_a_respondent_twice(survey):
     data, model, scheme, rng = survey

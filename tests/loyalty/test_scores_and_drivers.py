@@ -78,7 +78,7 @@ def test_extreme_answers_give_0_and_100(mobi, ecsi_model):
     assert (scores.iloc[0] == 0).all() and np.allclose(scores.iloc[1], 100)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.1, 50), st.floats(-100, 100))
 def test_the_units_of_the_scale_do_not_matter(mobi, ecsi_model, factor, shift):
     items = list(ecsi_model.items)

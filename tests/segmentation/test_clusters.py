@@ -93,7 +93,7 @@ def test_segmenter_keeps_scikit_learn_manners():
     assert (clone(model).fit_predict(X) == model.labels_).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 50), st.floats(0.01, 1000))
 def test_units_do_not_matter(seed, factor):
     X, _ = planted(seed)

@@ -127,7 +127,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS, st.booleans(), st.floats(0.1, 0.9), st.floats(1.1, 9.0))
 def test_probabilities_add_up_and_the_likeliest_is_named(rows, left_truncated, fall, rise):
     silent, extra, earlier, recent, alive = map(np.array, zip(*rows, strict=True))

@@ -118,7 +118,7 @@ def test_two_years_are_compared_by_whole_years_so_a_christmas_buyer_does_not_dec
     assert habit.loc[0, "earlier"] == habit.loc[0, "recent"] == 6
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 720), min_size=1, max_size=25), st.booleans())
 def test_habit_against_a_plain_count(ago, left_truncated):
     start = TO - timedelta(days=720)

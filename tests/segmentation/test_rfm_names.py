@@ -97,7 +97,7 @@ def test_scores_that_are_not_scores_are_refused_and_missing_ones_have_no_name():
     assert rfm_segments([], [], []).empty
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=40))
 def test_ties_share_a_name_and_everybody_has_one_whatever_scores_are_empty(rows):
     frame = pd.DataFrame(rows, columns=["recency_days", "frequency", "spend"])

@@ -16,7 +16,7 @@ ROWS = st.lists(
 ).filter(lambda rows: any(product is not None for product, _ in rows))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ROWS, st.sampled_from([0, 90]))
 def test_cuts_and_tiers_agree(rows, too_early_days):
     frame = pd.DataFrame(

@@ -139,7 +139,7 @@ def test_cut_facts_speak_of_sales_where_no_margin_is_known(words):
 # -- crossed ---------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.none() | TIERS, st.none() | TIERS), max_size=60))
 def test_cross_table_and_disputes_count_everybody_once(pairs):
     frame = pd.DataFrame(pairs, columns=["value_tier", "expected_tier"], dtype="str")
@@ -208,7 +208,7 @@ def test_a_dispute_that_holds_a_few_opposed_is_not_counted():
     assert table.loc["value_protects", "customers"] == 20 and (table["spend"] == 3).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 30), min_size=9, max_size=9))
 def test_no_small_cell_is_shown_and_none_stands_alone(counts):
     names = ("protect", "invest", "let_go")

@@ -218,7 +218,7 @@ def test_personal_columns_are_hashed_at_the_door(project, monkeypatch):
 _cells = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=12)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=st.lists(st.tuples(_cells, _cells), min_size=1, max_size=8))
 def test_what_is_written_comes_back(project, table):
     text = io.StringIO()

@@ -81,7 +81,7 @@ def compare(raw, content, names=None, block=48):
     return again
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.lists(_pieces, max_size=40).map("".join), named=st.booleans(), block=st.sampled_from([24, 64, 1 << 16]))
 @example(text='a,b\n1,"2\n3,4\n', named=False, block=64)
 @example(text="a,b\r\n1,2\r\n\r\n3,4,,\r\n", named=False, block=24)
@@ -90,7 +90,7 @@ def test_both_readers_agree_on_any_text(raw, text, named, block):
     compare(raw, ("a,b\n" + text).encode() if not named else text.encode(), ("a", "b") if named else None, block)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     lines=_tables,
     ending=st.sampled_from(["\n", "\r\n", "\r"]),

@@ -77,7 +77,7 @@ amounts = st.decimals(-30, 80, places=2)
 rows_strategy = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 83), amounts), min_size=1, max_size=60)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rows=rows_strategy, measure=st.sampled_from(["spend", "margin"]))
 def test_the_bridge_adds_up_exactly(rows, measure):
     rows = [*rows, ("z", 30, Decimal("0.01"))]

@@ -135,7 +135,7 @@ rows_strategy = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(rows=rows_strategy)
 def test_the_cohorts_agree_with_a_plain_recount(rows):
     end = START + dt.timedelta(days=181)  # 30 June

@@ -54,7 +54,7 @@ def slow_cells(x, t_x, age):
     return rows, of, count
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(rows=[(0, 1, 0)], unit=3e-10, large=1e13)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 40), st.integers(0, 60)), min_size=1, max_size=60),

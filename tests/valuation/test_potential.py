@@ -104,7 +104,7 @@ def test_constant_customers_have_no_room():
 margins = st.lists(st.floats(-1e4, 1e5), min_size=1, max_size=80)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(margin=margins, seed=st.integers(0, 9))
 def test_never_negative_and_the_same_in_any_order(margin, seed):
     rng = np.random.default_rng(seed)

@@ -185,7 +185,7 @@ def test_small_groups_are_merged():
     assert whale_curve(np.arange(5.0), small_group=10).groups.empty
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(profit=st.lists(st.floats(-1e5, 1e5).map(lambda v: round(v, 2)), min_size=2, max_size=60).filter(any))
 def test_the_curve_rises_then_falls_and_the_groups_add_up(profit):
     found = whale_curve(profit, small_group=1)

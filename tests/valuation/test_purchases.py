@@ -187,7 +187,7 @@ def test_extreme_customers_stay_finite(model, params):
         assert alive[2] == pytest.approx(1.0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(unit=st.floats(1e-3, 1e3), seed=st.integers(0, 10_000), size=st.integers(60, 300))
 @pytest.mark.parametrize(("model", "params"), ALL_MODELS)
 def test_the_unit_of_time_and_the_order_of_rows_do_not_matter(model, params, unit, seed, size):
@@ -201,7 +201,7 @@ def test_the_unit_of_time_and_the_order_of_rows_do_not_matter(model, params, uni
         assert (second.params / scale).to_numpy() == pytest.approx(first.params.to_numpy(), rel=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     x=st.integers(1, 60),
     t_x=st.floats(0.1, 50.0),

@@ -57,7 +57,7 @@ def test_gradient_is_exact():
     assert model.score([5.0, 3.0, 20.0]) == pytest.approx(numeric, rel=1e-4, abs=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(unit=st.floats(1e-3, 1e5), seed=st.integers(0, 1000))
 def test_currency_and_order_do_not_matter(unit, seed):
     rng = np.random.default_rng(seed)

@@ -118,7 +118,7 @@ lines_strategy = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=lines_strategy, seed=st.integers(0, 5))
 def test_the_summary_agrees_with_a_plain_recount_in_any_order(rows, seed):
     shuffled = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
@@ -161,7 +161,7 @@ def test_the_split_shows_a_model_the_past_only():
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=lines_strategy)
 def test_calibration_and_holdout_make_up_the_whole(rows):
     lines = order_lines([*rows, ("z", 0, 1)])
