@@ -63,7 +63,6 @@ _GROUP_COLUMNS = {
     "group_low": ("At least", "money"),
     "group_high": ("At most", "money"),
     "residual_share": ("Share of expected", "share"),
-    "existing_share": ("Share so far", "share"),
 }
 _NOTHING = pd.Series(dtype=float)
 
