@@ -129,6 +129,12 @@ class Engine:
         """A table on :attr:`local`, whatever the engine."""
         return expression
 
+    def settle(self, expression: Table) -> Table:
+        """A finished table on :attr:`local` that can be sorted in little memory: DuckDB sorts a large one well only where it knows
+        how many rows come.
+        """
+        return self.keep(expression) if self.large and self.backend is self.local else self.land(expression)
+
     def new_file(self) -> Path:
         return self.scratch / f"{uuid.uuid4().hex}.parquet"
 

@@ -1,7 +1,14 @@
-"""Made customers and prospects whose worth hangs on what is known of them."""
+"""Made customers and prospects whose worth hangs on what is known of them, and order lines of a few words."""
 
+from datetime import date, timedelta
+from decimal import Decimal
+
+import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+
+TO = date(2024, 12, 31)
 
 
 def base(n=1500, seed=1, planted=1.0):
@@ -32,3 +39,19 @@ def others(n=400, seed=2, regions=("north", "south", "west")):
             "consent_email": rng.choice([True, False, None], n),
         }
     )
+
+
+def order_lines(rows):
+    """Rows of (customer, days ago, amount); a negative amount is a return."""
+    made = [
+        {
+            "order_id": f"o{i}",
+            "line_number": 1,
+            "customer_id": c,
+            "order_date": TO - timedelta(days=int(ago)),
+            "net_amount": Decimal(str(amount)),
+            "is_return": amount < 0,
+        }
+        for i, (c, ago, amount) in enumerate(rows)
+    ]
+    return ibis.memtable(pa.Table.from_pylist(made))

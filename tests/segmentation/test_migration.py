@@ -1,12 +1,10 @@
 """Migration: everybody moves once, money adds up exactly and as in the audit, chance in closed form, coverage, edges."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
-import ibis
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -20,25 +18,9 @@ from analysis.segmentation.migration import (
 )
 from analysis.valuation.audit import customer_base_audit
 from analysis.valuation.nbd import NBD
+from tests.segmentation.people import TO, order_lines
 
-TO = date(2024, 12, 31)
 FROM = TO - timedelta(days=3 * 182 - 1)
-
-
-def order_lines(rows):
-    """Rows of (customer, days ago, amount); a negative amount is a return."""
-    made = [
-        {
-            "order_id": f"o{i}",
-            "line_number": 1,
-            "customer_id": c,
-            "order_date": TO - timedelta(days=int(ago)),
-            "net_amount": Decimal(str(amount)),
-            "is_return": amount < 0,
-        }
-        for i, (c, ago, amount) in enumerate(rows)
-    ]
-    return ibis.memtable(pa.Table.from_pylist(made))
 
 
 def random_lines(n, rng, mean=4.0, change=1.0, returns=0.0):

@@ -1,35 +1,17 @@
 """Moves between stages: nothing from later days is seen, counts and times in closed form, coverage, small cells, what came next."""
 
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import timedelta
 
-import ibis
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from analysis.segmentation.transitions import next_period, past_dates, stages_at, transition_matrix
 from analysis.valuation.summary import customer_summary, to_frame
+from tests.segmentation.people import TO, order_lines
 
-TO = date(2024, 12, 31)
 FROM = TO - timedelta(days=729)
 LIVING = ("exploration", "formation", "stability", "decline")
-
-
-def order_lines(rows):
-    made = [
-        {
-            "order_id": f"o{i}",
-            "line_number": 1,
-            "customer_id": c,
-            "order_date": TO - timedelta(days=int(ago)),
-            "net_amount": Decimal(str(amount)),
-            "is_return": amount < 0,
-        }
-        for i, (c, ago, amount) in enumerate(rows)
-    ]
-    return ibis.memtable(pa.Table.from_pylist(made))
 
 
 def leaving(n, rng):

@@ -928,7 +928,7 @@ class _Cleaner:
         by_column = ["table", "period", "column", "rows", "blank", "bad"]
         columns = ["table", "column", "source", "raw_column", "rows", "blank", "bad", "repaired"]
         return Cleaned(
-            tables={name: self.engine.land(self._settled(table)) for name, table in self.tables.items()},
+            tables={name: self.engine.settle(table) for name, table in self.tables.items()},
             quarantine=self._quarantine(),
             ledger=self.books.ledger,
             reasons=self.books.found,
@@ -940,10 +940,6 @@ class _Cleaner:
             raw={name: self._local(name) for name in self.raw},
             notes=self.notes,
         )
-
-    def _settled(self, table: Table) -> Table:
-        """A table that can be sorted in little memory: DuckDB sorts a large one well only where it knows how many rows come."""
-        return self.engine.keep(table) if self.engine.large else table
 
     def _local(self, name: str) -> Table:
         """A raw source on DuckDB."""

@@ -20,6 +20,7 @@ from analysis.segmentation.classifier import Calibrator, TopClassifier, choose_c
 from analysis.segmentation.early import KEYS, early_behaviour, first_days, person_attributes
 from analysis.segmentation.judging import Calibration, Lifts, auc, auc_interval, calibration, lifts
 from analysis.valuation.concentration import Estimate
+from analysis.valuation.facts import found_or_reason
 from analysis.valuation.purchases import Array
 from analysis.valuation.rfm import edges_from_counts
 
@@ -314,10 +315,7 @@ def find_high_potential(
 
 def high_potential_or_reason(*args: object, **kwargs: object) -> tuple[HighPotential | None, str]:
     """:func:`find_high_potential`, or None and the reason why it cannot be told."""
-    try:
-        return find_high_potential(*args, **kwargs), ""
-    except ValueError as error:
-        return None, str(error).partition(": ")[2] or str(error)
+    return found_or_reason(lambda: find_high_potential(*args, **kwargs))
 
 
 def _with_attributes(frame: pd.DataFrame, attributes: pd.DataFrame, months: bool) -> pd.DataFrame:

@@ -104,14 +104,12 @@ def probability_facts(found: StageProbabilities) -> dict[str, Any]:
 
     Returns
     -------
-    ended_from (``model``, ``silence``, ``mixed``), decline_ratio, rise_ratio, certain (share of customers with at least
+    ended_from (``model``, ``silence``, ``mixed``), certain (share of customers with at least
     0.8 of their probability in one stage), spread (standard deviation of the recent share of purchases over customers).
     """
     a, b = found.change.a, found.change.b
     return {
         "ended_from": found.ended_from,
-        "decline_ratio": found.decline_ratio,
-        "rise_ratio": found.rise_ratio,
         "certain": float((found.customers["certainty"] >= 0.8).mean()),
         "spread": float(np.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))),
     }

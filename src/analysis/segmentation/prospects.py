@@ -21,6 +21,7 @@ from analysis.segmentation.early import early_behaviour, person_attributes
 from analysis.segmentation.high_potential import LEAST_TOP, top_threshold
 from analysis.segmentation.judging import Calibration, Lifts, auc_interval, calibration, lifts
 from analysis.valuation.concentration import Estimate
+from analysis.valuation.facts import found_or_reason
 from analysis.valuation.intervals import share_interval
 from analysis.valuation.purchases import Array
 from analysis.valuation.summary import customer_summary, to_frame
@@ -195,10 +196,7 @@ def find_lookalikes(
 
 def lookalikes_or_reason(*args: object, **kwargs: object) -> tuple[Lookalikes | None, str]:
     """:func:`find_lookalikes`, or None and the reason why it cannot be told."""
-    try:
-        return find_lookalikes(*args, **kwargs), ""
-    except ValueError as error:
-        return None, str(error).partition(": ")[2] or str(error)
+    return found_or_reason(lambda: find_lookalikes(*args, **kwargs))
 
 
 def _best(value: Array, top: float) -> tuple[Array, float]:

@@ -34,6 +34,7 @@ from analysis.segmentation.value_tiers import disputed, expected_tiers, ranking_
 from analysis.segmentation.words import Words
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.contest import contest_splits
+from analysis.valuation.facts import found_or_reason
 from analysis.valuation.holdout import LAST_PERIOD, Holdout, evaluate_holdout, expected_spend, same_rate
 from analysis.valuation.lifetime import choose_forecast, weekly_discount
 from analysis.valuation.models import FittedModels, fit_models
@@ -508,11 +509,7 @@ def tier_test(
 
 def run_tier_test(*given: Any, **settings: Any) -> tuple[TierTest | None, str]:
     """:func:`tier_test`, or None and why it cannot be held."""
-    try:
-        return tier_test(*given, **settings), ""
-    except ValueError as error:
-        name, _, reason = str(error).partition(": ")
-        return None, reason or name
+    return found_or_reason(lambda: tier_test(*given, **settings))
 
 
 def tier_test_finding(found: TierTest, small_group: int, words: Words) -> dict[str, Any]:
