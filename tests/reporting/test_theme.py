@@ -41,8 +41,15 @@ def test_dollar_signs_are_money_not_mathematics():
     assert not figure.axes[0]._left_title.get_parse_math()
 
 
-def test_a_long_title_stays_inside_the_picture():
-    figure = drawn("The top 20% of households bring $2.31 million of $4.60 million, more than half of all sales")
+@pytest.mark.parametrize(
+    "title",
+    [
+        "The top 20% of households bring $2.31 million of $4.60 million, more than half of all sales",
+        "From $1 " + "a b c d " * 6 + "to $2 in one year",  # as mathematics, all these blanks would take no room
+    ],
+)
+def test_a_long_title_stays_inside_the_picture(title):
+    figure = drawn(title)
     theme.png(figure)
     box = figure.axes[0]._left_title.get_window_extent(figure.canvas.get_renderer())
     assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1

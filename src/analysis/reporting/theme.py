@@ -1,12 +1,15 @@
 """One look for every figure, the same bytes on every machine."""
 
 import io
+from functools import partial
+from math import ceil
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text, _get_text_metrics_with_cache
 from PIL import Image
 
 INK = "#1f2933"
@@ -112,3 +115,10 @@ def _wrap_titles(figure: Figure) -> None:
     for axis in figure.axes:
         for title in (axis._left_title, axis.title, axis._right_title):
             title.set_wrap(True)
+            title._get_rendered_text_width = partial(_plain_width, title)
+
+
+def _plain_width(title: Text, words: str) -> int:
+    """Pixels that ``words`` take: Matplotlib itself takes what stands between two dollar signs for mathematics."""
+    dpi = title.get_figure(root=True).dpi
+    return ceil(_get_text_metrics_with_cache(title._renderer, words, title.get_fontproperties(), False, dpi)[0])
