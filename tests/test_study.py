@@ -68,7 +68,7 @@ def test_the_template_is_valid(project):
             {"privacy": {"personal": ["orders.x"], "fields": {"orders.x": {"class": "free"}}}},
             "privacy: fields.orders.x: is declared free and listed under personal; keep one of the two",
         ),
-        ({"survey": {"scale": [10, 1], "blocks": {}}}, "survey: scale [10.0, 1.0] does not go from low to high"),
+        ({"survey": {"scale": [10, 1], "blocks": {}}}, "survey.scale: scale [10.0, 1.0] does not go from low to high"),
         ({"sources": {"orders": {"file": "o.csv", "delimiter": ",,"}}}, "delimiter ',,' is not one character"),
         ({"sources": {"orders": {"file": "o.csv", "thousands": "."}}}, "thousands '.' must be one character, and not"),
         (

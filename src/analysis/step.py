@@ -27,7 +27,7 @@ from analysis.steps import STEPS, TRUTH, WRITER, StepError, StepSpec, available,
 STAGING_VARIABLE = "RAPPORT_STAGING"  # where the run that started this kernel wants the results
 INPUTS_VARIABLE = "RAPPORT_INPUTS"  # JSON: step -> key of the edition that it must read
 _ASSUMED = ("margin", "discount_rate", "contact_cost", "cost_to_serve")
-_KEYS = {"customer_id", "response_id", "prospect_id", "household_id"}
+_KEYS = {"customer_id", "response_id", "prospect_id", "household_id", "referred_by"}
 
 
 def open_step(name: str, study: str, **parameters: Any) -> "Step":

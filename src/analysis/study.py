@@ -628,25 +628,60 @@ class Rules(_Strict):
     treatment: dict[str, Literal["set_aside", "warn", "off"]] = {}
 
 
+Scale = tuple[float, float]
+
+
+def _upwards(scale: Scale) -> Scale:
+    if not scale[0] < scale[1]:
+        raise ValueError(f"scale {list(scale)} does not go from low to high; write for example [1, 10]")
+    return scale
+
+
+class Recommend(_Strict):
+    """The item that asks how likely a customer is to recommend the company, and its own scale."""
+
+    item: str
+    scale: Annotated[Scale, AfterValidator(_upwards)] = (0, 10)
+
+
+class DeliveredValue(_Strict):
+    """Items that ask what a customer gets and what it costs them, by the kind of value or cost; high is much of either."""
+
+    values: dict[Literal["product", "service", "personnel", "image"], str] = Field(min_length=1)
+    costs: dict[Literal["money", "time", "energy", "psychic"], str] = Field(min_length=1)
+
+
 class Survey(_Strict):
-    """The questionnaire: its answer scale, which items measure which construct, and what is asked."""
+    """The questionnaire: its answer scale, which items measure which construct, and what is asked.
+
+    ``wave`` is a column with the number of the wave, where there were several. ``represents`` names columns of
+    ``customers`` whose shares the respondents should have.
+    """
 
     model: Literal["ecsi"] = "ecsi"
-    scale: tuple[float, float]
+    scale: Annotated[Scale, AfterValidator(_upwards)]
     blocks: dict[str, tuple[str, ...]]
+    recommend: Recommend | None = None
+    delivered_value: DeliveredValue | None = None
+    wave: str | None = None
+    represents: tuple[str, ...] = ()
     labels: dict[str, str] = {}
     missing_codes: tuple[str, ...] = ()
 
-    @model_validator(mode="after")
-    def _upwards(self) -> "Survey":
-        if not self.scale[0] < self.scale[1]:
-            raise ValueError(f"scale {list(self.scale)} does not go from low to high; write for example [1, 10]")
-        return self
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """The lowest and highest answer of every item that is asked."""
+        asked = [item for block in self.blocks.values() for item in block]
+        if self.delivered_value:
+            asked += [*self.delivered_value.values.values(), *self.delivered_value.costs.values()]
+        return dict.fromkeys(asked, self.scale) | (
+            {self.recommend.item: self.recommend.scale} if self.recommend else {}
+        )
 
     @property
     def items(self) -> tuple[str, ...]:
-        """All items, block by block."""
-        return tuple(item for block in self.blocks.values() for item in block)
+        """All columns of the questionnaire itself: what is asked, and the wave."""
+        return (*self.scales, *([self.wave] if self.wave else []))
 
 
 class Simulation(_Strict):

@@ -149,7 +149,7 @@ CONTRACTS = {
             {
                 "customer_id": _key,
                 **_optional(DAY, "acquired_on"),
-                **_optional(TEXT, "acquisition_channel", "region", "household_id"),
+                **_optional(TEXT, "acquisition_channel", "region", "household_id", "referred_by"),
                 **_optional(FLAG, "consent_email", "consent_sms"),
             },
             extra="text",

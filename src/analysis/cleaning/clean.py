@@ -524,9 +524,9 @@ class _Cleaner:
         if "below_zero" in found:
             changes |= {c: ibis.ifelse(rows[c] < 0, None, rows[c]) for c in context.not_negative}
         if "outside_scale" in found:
-            low, high = self.study.survey.scale
-            for item in [i for i in self.study.survey.items if i in rows.columns]:
-                changes[item] = ibis.ifelse(rows[item].between(low, high), rows[item], None)
+            for item, (low, high) in self.study.survey.scales.items():
+                if item in rows.columns:
+                    changes[item] = ibis.ifelse(rows[item].between(low, high), rows[item], None)
         return changes
 
     def _looked_at_together(

@@ -329,7 +329,7 @@ def unknown_word(rows: Table, context: Context) -> BooleanValue | None:
 
 @rule("empty_response", "survey_responses")
 def empty_response(rows: Table, context: Context) -> BooleanValue:
-    items = [i for i in context.study.survey.items if i in context.mapped]
+    items = [i for i in context.study.survey.scales if i in context.mapped]
     return reduce(lambda a, b: a & b, [rows[i].isnull() for i in items]) & ~rows.malformed_row
 
 
@@ -378,8 +378,8 @@ def below_zero(rows: Table, context: Context) -> BooleanValue | None:
 
 @rule("outside_scale", "survey_responses")
 def outside_scale(rows: Table, context: Context) -> BooleanValue:
-    low, high = context.study.survey.scale
-    return any_of([(rows[i] < low) | (rows[i] > high) for i in context.study.survey.items if i in context.mapped])
+    asked = {item: scale for item, scale in context.study.survey.scales.items() if item in context.mapped}
+    return any_of([(rows[i] < low) | (rows[i] > high) for i, (low, high) in asked.items()])
 
 
 @rule("quantity_zero", "order_lines")

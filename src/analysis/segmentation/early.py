@@ -13,7 +13,15 @@ from analysis.segmentation.features import widest_category
 from analysis.valuation.summary import MARGIN, MONEY, line_margin, purchase_days, to_frame, within
 
 KEYS = ("customer_id", "first_day", "days_seen", "outcome")
-NOT_ATTRIBUTES = ("customer_id", "prospect_id", "household_id", "acquired_on", "consent_email", "consent_sms")
+NOT_ATTRIBUTES = (
+    "customer_id",
+    "prospect_id",
+    "household_id",
+    "referred_by",
+    "acquired_on",
+    "consent_email",
+    "consent_sms",
+)
 _NUMERIC_FROM = 10  # different numbers from which a column of numbers is read as a quantity and not as codes
 _MOST_LEVELS = 0.5  # share of different values from which a text column is a name and not a kind
 
