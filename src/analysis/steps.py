@@ -73,7 +73,7 @@ STEPS = {
             "03_segmentation",
             "analysis.segmentation",
             needs=("order_lines", "customer_summary", "customer_value"),
-            uses=("customers", "products", "prospects", "campaigns"),
+            uses=("customers", "products", "prospects", "campaigns", "survey_responses"),
             writes=("customer_segment",),
         ),
         StepSpec(

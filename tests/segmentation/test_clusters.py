@@ -69,10 +69,11 @@ def test_planted_clusters_of_heavy_tailed_money_are_recovered():
     assert adjusted_rand_score(truth, CustomerSegmenter(3, random_state=0).fit_predict(X)) > 0.9
 
 
-def test_without_clusters_the_partition_is_not_the_trivial_one_in_two():
-    search = search_clusters(one_cloud("long", 1), **FEW)
+def test_without_clusters_there_are_as_many_segments_as_are_wanted():
+    search = search_clusters(one_cloud("long", 1), constructed=4, **FEW)
     assert not search.found
-    assert search.n_clusters >= 3
+    assert search.n_clusters == 4
+    assert search_clusters(one_cloud("long", 1), constructed=9, **FEW).n_clusters == 5
     assert list(search.table["segments"]) == [2, 3, 4, 5]
 
 
@@ -238,3 +239,10 @@ def test_a_category_joins_the_basis():
     found = find_segments(frame, 4, 5, categories=["channel"])
     assert found.basis[-1] == "channel" and not found.search.found
     assert "channel" not in set(found.profiles["feature"])
+
+
+@pytest.mark.parametrize("kind", ["long", "gamma"])
+def test_segments_of_one_cloud_hardly_depend_on_the_seed(kind):
+    X = one_cloud(kind, 1)
+    runs = [CustomerSegmenter(3, random_state=s).fit(X).labels_ for s in range(20)]
+    assert min(adjusted_rand_score(runs[0], run) for run in runs) > 0.95

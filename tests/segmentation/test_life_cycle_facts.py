@@ -131,8 +131,6 @@ def test_moves_are_told_from_the_table_that_is_shown(past, words):
     told(words, "stable_to_decline", facts.move_finding(matrix, "stability", "ended", 10_000, words))
     told(words, "stable_to_decline", facts.move_finding(matrix, NOT_IDENTIFIED, "ended", SMALL, words))
     assert np.isnan(matrix.table(SMALL).set_index(["before", "after"])["share"]).sum() != 1
-    wide = facts.moves_for_people(matrix, SMALL, words)
-    assert (wide["total"] >= SMALL).all() and "Stability" in set(wide["before"])
     durations = facts.duration_for_people(matrix, 91, SMALL, words).set_index("stage")
     stays = matrix.probabilities.loc["stability", "stability"]
     assert durations.loc["Stability", "stay"] == pytest.approx(13 / (1 - stays))

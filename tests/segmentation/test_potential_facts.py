@@ -143,17 +143,10 @@ def test_prospects_are_said(alike, words):
     assert "No consent is recorded" in said(words, "prospects_reach", facts.prospect_finding(unknown, "", words))
 
 
-def test_small_bands_are_hidden_so_that_no_total_tells_them(alike):
-    bands = alike.bands.assign(prospects=[3, 20, 30, 17, 30])
-    table = facts.band_table(dataclasses.replace(alike, bands=bands), 10)
-    assert table["prospects"].isna().tolist() == [True, False, False, True, False]
-
-
 def test_figures_say_what_they_show(found, alike, words):
     at = found.by_age[90]
     drawn = {
         "potential_lift": (figures.decile_lift_figure(at, words), figures.lift_facts(at)),
-        "potential_ages": (figures.ages_figure(found, words), figures.ages_facts(found)),
         "potential_calibration": (figures.calibration_figure(at, words), facts.calibration_facts(at)),
         "prospect_bands": (figures.bands_figure(alike, words), figures.bands_facts(alike)),
     }

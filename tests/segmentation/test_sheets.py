@@ -11,11 +11,12 @@ from analysis.reporting.sentences import Sentences
 from analysis.segmentation.sheets import (
     OTHERS,
     advice,
+    group_name,
     mean_interval,
     segment_sheets,
     sheet_facts,
     sheet_table,
-    sheets_overview,
+    survey_scores,
 )
 from analysis.tables import LIFE_STAGES, VALUE_TIERS
 
@@ -169,7 +170,7 @@ def test_labels_are_text_and_codes_become_words():
     said = Sentences("03_segmentation", WORDS.format).render("sheet", **NAMES, **facts)
     assert "<b>" not in said and "*x*" not in said
     by_tier = segment_sheets(base(), "value_tier", 10)
-    assert set(sheets_overview(by_tier, WORDS, "tier")["group"]) == {"Protect", "Invest"}
+    assert {group_name(row, WORDS, "tier") for _, row in by_tier.iterrows()} == {"Protect", "Invest"}
     lines = sheet_table(by_tier.iloc[0], WORDS, 52, "tier")["what"].tolist()
     assert "What they say" not in lines and lines[-1] == "What to do"
 
@@ -183,3 +184,12 @@ def test_values_and_features_are_joined_by_customer():
     assert found["spend"].tolist() == customers["spend"].tolist() and found["purchase_days"].isna().sum() == 50
     with pytest.raises(ValueError, match="more than one row"):
         segmentation.sheet_inputs(summary, pd.concat([value, value]))
+
+
+def test_a_response_is_the_mean_of_what_was_answered():
+    answers = pd.DataFrame({"customer_id": ["a", "b", None, "c"], "s1": [10, 1, 5, None], "s2": [None, 10, 5, None]})
+    found = survey_scores(answers, ["s1", "s2", "s3"], (1, 10))
+    assert found.to_dict("list") == {"customer_id": ["a", "b"], "score": [100.0, 50.0]}
+    assert survey_scores(answers, ["s3"], (1, 10)) is None
+    assert survey_scores(answers.drop(columns="customer_id"), ["s1"], (1, 10)) is None
+    assert survey_scores(answers.assign(s1=None, s2=None), ["s1", "s2"], (1, 10)) is None

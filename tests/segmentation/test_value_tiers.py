@@ -179,9 +179,9 @@ def test_agreement_is_a_share_with_its_interval_and_what_chance_would_give(words
 
 def test_small_cells_are_hidden_and_cannot_be_worked_out(words):
     frame = crossed({("protect", "protect"): 60, ("protect", "invest"): 4, ("invest", "invest"): 90})
-    shown = segmentation.crossed_for_people(frame, 10, words)
-    assert list(shown["tier"]) == ["Protect", "Invest"]
-    cells = shown.drop(columns="tier").to_numpy(dtype=float)
+    shown = value_tiers.shown_cells(frame, 10)
+    assert list(shown.index) == ["protect", "invest"]
+    cells = shown.to_numpy(dtype=float)
     assert np.isnan(cells[0]).all() and not ((cells > 0) & (cells < 10)).any()
     figure = segmentation.crossed_figure(frame, 10, words)
     assert [t.get_text() for t in figure.axes[0].texts].count("–") >= 2
@@ -192,10 +192,10 @@ def test_a_thin_corner_hides_as_few_people_as_it_can(words):
     counts = {("protect", "protect"): 289, ("protect", "invest"): 106, ("protect", "let_go"): 2}
     counts |= {("invest", "protect"): 111, ("invest", "invest"): 927, ("invest", "let_go"): 192}
     counts |= {("let_go", "invest"): 140, ("let_go", "let_go"): 206}
-    shown = segmentation.crossed_for_people(crossed(counts), 10, words).drop(columns="tier")
+    shown = value_tiers.shown_cells(crossed(counts), 10)
     hidden = shown.isna().to_numpy()
     assert hidden.tolist() == [[True, False, True], [True, False, True], [False, False, False]]
-    assert shown.loc[2].tolist() == [0, 140, 206]
+    assert shown.loc["let_go"].tolist() == [0, 140, 206]
 
 
 def test_a_dispute_that_holds_a_few_opposed_is_not_counted():
@@ -222,11 +222,11 @@ def test_no_small_cell_is_shown_and_none_stands_alone(counts):
 
 def test_a_few_too_early_are_joined_with_those_to_let_go(words):
     counts = {("invest", "invest"): 90, ("let_go", "let_go"): 30, ("too_early", "too_early"): 3}
-    shown = segmentation.crossed_for_people(crossed(counts), 10, words)
-    assert list(shown["tier"]) == ["Invest", "Let go + Too early to judge"]
+    shown = value_tiers.shown_cells(crossed(counts), 10)
+    assert list(shown.index) == ["invest", "let_go+too_early"]
     assert shown["let_go+too_early"].tolist() == [0, 33] and shown["invest"].tolist() == [90, 0]
     enough = crossed(counts | {("too_early", "too_early"): 12})
-    assert len(segmentation.crossed_for_people(enough, 10, words)) == 3
+    assert len(value_tiers.shown_cells(enough, 10)) == 3
     assert segmentation.crossed_figure(crossed(counts), 10, words)
 
 

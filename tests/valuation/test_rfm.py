@@ -15,7 +15,6 @@ from analysis.valuation import (
     edges_table,
     empty_scores,
     nested_edges,
-    nested_edges_table,
     rfm_edges,
     rfm_grid,
     score,
@@ -187,17 +186,6 @@ def test_nested_ties_share_a_score_and_all_scores_are_in_range(rows, bins):
     names = ["r_score", "f_score", "m_score"]
     assert scored[names].isin(range(1, bins + 1)).all(axis=None)
     assert (scored.groupby(["recency_days", "frequency", "spend"])[names].nunique() == 1).all(axis=None)
-
-
-def test_nested_edges_are_shown_with_what_they_stand_within():
-    table = nested_edges_table(nested_edges(_customers()))
-    recency = table[table["measure"] == "recency_days"]
-    assert set(recency["within"]) == {""} and recency["customers"].sum() == 500
-    frequency = table[table["measure"] == "frequency"]
-    assert set(frequency["within"]) == {f"R {r}" for r in range(1, 6)}
-    assert frequency["customers"].sum() == table.loc[table["measure"] == "spend", "customers"].sum() == 500
-    hidden = nested_edges_table(nested_edges(_customers()), small_group=101)
-    assert (hidden.groupby(["measure", "within"])["customers"].sum() >= 101).all()
 
 
 def test_nested_binning_of_one_customer_and_of_none():

@@ -37,8 +37,8 @@ __all__ = [
 STABLE = 0.75
 DOUBTFUL = 0.6
 VALLEY_LEVEL = 0.01
-AS_STEADY = 0.05
 CLEAR_BIC = 10.0
+CONSTRUCTED = 3
 
 Partition = Callable[[np.ndarray, int, int], Callable[[np.ndarray], np.ndarray]]
 
@@ -51,7 +51,7 @@ class CustomerSegmenter(ClusterMixin, BaseEstimator):
     Parameters
     ----------
     n_clusters : number of segments.
-    n_init : starts of k-means; the best is kept.
+    n_init : starts of k-means; the best is kept. With a hundred, seeds hardly matter even where customers form one cloud.
     min_size : segments with fewer customers are merged into the nearest one.
     random_state : seed.
     max_rows : centres are found on a sample of this many customers when there are more; everybody is then placed.
@@ -67,7 +67,7 @@ class CustomerSegmenter(ClusterMixin, BaseEstimator):
     def __init__(
         self,
         n_clusters: int = 4,
-        n_init: int = 25,
+        n_init: int = 100,
         min_size: int = 1,
         random_state: int | None = None,
         max_rows: int = 20_000,
@@ -184,7 +184,7 @@ class ClusterSearch:
         global_stability, least_jaccard (NaN where the valley already says no), qualifies.
     found : True when at least one number of segments qualifies as natural clusters.
     method : ``kmeans`` or ``mixture``, what the segments are made by.
-    n_clusters : the number to use: natural clusters if found, else the steadiest partition of 3 or more.
+    n_clusters : the number to use: natural clusters if found, else as many as were asked for.
     rows : customers the search looked at.
     partitions : number of segments -> labels of shape (rows,) by k-means.
     """
@@ -205,8 +205,9 @@ def search_clusters(
     seed: int = 1,
     max_rows: int = 3000,
     gap_references: int = 20,
+    constructed: int = CONSTRUCTED,
 ) -> ClusterSearch:
-    """Look for natural clusters, and for the steadiest number of segments.
+    """Look for natural clusters among numbers of segments, and judge each number.
 
     A number of segments qualifies as natural when all four hold: partitions of bootstrap pairs agree (mean
     adjusted Rand at least .75); each segment is found again (Hennig's Jaccard at least .6 on average); the
@@ -219,8 +220,9 @@ def search_clusters(
     narrow. BIC alone proves nothing either: it needs several normals for one cloud that is not normal. So the same
     stability, Jaccard index and valley are asked of it, and a BIC that is better than one component's by ten.
 
-    Without natural clusters, segments are constructed by k-means: three or more, and as few as agree to within .05 of the
-    steadiest. Silhouettes are shown and decide nothing, because they favour two.
+    Without natural clusters, segments are constructed by k-means, as many as the company wants: no criterion can find a number
+    that is not there, and one that tries changes its mind with the seed. Silhouettes are shown and decide nothing, because
+    they favour two.
 
     Parameters
     ----------
@@ -231,6 +233,7 @@ def search_clusters(
     seed : of the random numbers.
     max_rows : a random sample of this many customers is searched when there are more.
     gap_references : uniform reference sets for the gap statistic.
+    constructed : segments to draw where no natural clusters are found; at most ``clusters_max``.
 
     Returns
     -------
@@ -267,10 +270,7 @@ def search_clusters(
     if mixture["qualifies"] and smooth.shape[1] == Z.shape[1]:
         table = _with_mixture(table, mixture)
         return ClusterSearch(table, mixture, True, "mixture", int(mixture["segments"]), len(Z), partitions)
-    wide = table[table["segments"] >= 3]
-    wide = wide if len(wide) else table
-    steady = wide[wide["global_stability"] >= wide["global_stability"].max() - AS_STEADY]
-    return ClusterSearch(table, mixture, False, "kmeans", int(steady["segments"].iloc[0]), len(Z), partitions)
+    return ClusterSearch(table, mixture, False, "kmeans", min(constructed, clusters_max), len(Z), partitions)
 
 
 def _with_mixture(table: pd.DataFrame, mixture: dict[str, object]) -> pd.DataFrame:
@@ -552,6 +552,7 @@ def find_segments(
     small_group: int = 10,
     deviation: float = 0.25,
     categories: Sequence[str] = (),
+    constructed: int = CONSTRUCTED,
 ) -> Segments:
     """Segment customers by behaviour, and say how far to trust it.
 
@@ -562,7 +563,7 @@ def find_segments(
     ----------
     features : frame of :func:`analysis.segmentation.features.behaviour_features`, shares drawn by
         ``steady_shares``.
-    clusters_max, bootstrap_pairs, seed : as in :func:`search_clusters`.
+    clusters_max, bootstrap_pairs, seed, constructed : as in :func:`search_clusters`.
     small_group : smaller segments are merged.
     deviation : least relative deviation of a marker variable.
     categories : text columns of ``features`` that join the basis, for example a main channel. They move customers between
@@ -581,7 +582,7 @@ def find_segments(
         empty = pd.DataFrame()
         return Segments(none, basis, None, None, None, empty, empty, {}, reason, needed, advised)
     X, spend = features[list(basis)], features["spend"].to_numpy(dtype=float)
-    search = search_clusters(X, clusters_max, bootstrap_pairs, seed)
+    search = search_clusters(X, clusters_max, bootstrap_pairs, seed, constructed=constructed)
     model = _segmenter(search, small_group, seed).fit(X, value=spend)
     letter = np.array([chr(ord("A") + i) for i in range(len(model.centers_))])
     form = str(search.mixture["form"]) if search.method == "mixture" else None

@@ -117,7 +117,7 @@ def cluster_finding(segments: Segments, words: Words) -> dict[str, Any]:
         verdict="found" if search.found else "none",
         segments=len(segments.sizes),
         rows=search.rows,
-        stability=float(chosen["global_stability"]),
+        stability=float(np.floor(100 * chosen["global_stability"] + 1e-9) / 100),  # as in the table
         weak=int((shares < DOUBTFUL).sum()),
         sound=int((shares >= STABLE).sum()),
         **facts,

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.segmentation.levels import EFFECTS, LevelPlan, leaving_rate, plan_levels
-from analysis.segmentation.privacy import hide_small
 from analysis.segmentation.relationship import LEVELS
-from analysis.segmentation.tiers import TIERS
 from analysis.segmentation.words import Words
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.facts import found_or_reason
@@ -222,21 +220,6 @@ def _pays_from(row: pd.Series, words: Words) -> str:
     if factor != factor:
         return words("pays_never")
     return words("pays_from", effects=_effects(row, factor, words), factor=float(factor))
-
-
-def levels_by_tier(value_tier: pd.Series, level: pd.Series, small_group: int, words: Words) -> pd.DataFrame:
-    """Customers by value tier and chosen level, small cells hidden.
-
-    Returns
-    -------
-    One row a tier: tier (name), one column a level that occurs (its code) with counts or NaN.
-    """
-    tiers, levels = pd.Series(np.asarray(value_tier, dtype=object)), pd.Series(np.asarray(level, dtype=object))
-    cells = pd.crosstab(tiers, levels)
-    cells = cells.reindex(index=[t for t in TIERS if t in cells.index], columns=[c for c in LEVELS if c in cells])
-    shown = hide_small(cells, small_group).rename_axis(None, axis=1)
-    shown.insert(0, "tier", words.names("tier", shown.index))
-    return shown.reset_index(drop=True)
 
 
 def level_advice(words: Words, levels: Sequence[str] = LEVELS) -> pd.DataFrame:

@@ -134,16 +134,6 @@ def move_finding(matrix: TransitionMatrix, before: str, after: str, small_group:
     return facts_of(float(row["share"]), float(row["low"]), float(row["high"]), None, **facts)
 
 
-def moves_for_people(matrix: TransitionMatrix, small_group: int, words: Words) -> pd.DataFrame:
-    """Shares of the moves, a row a stage before and a column a stage after (codes); NaN where hidden; with before and total."""
-    table = matrix.table(small_group)
-    wide = table.pivot(index="before", columns="after", values="share")
-    wide = wide.reindex(index=matrix.counts.index, columns=matrix.counts.columns)
-    total = table.groupby("before")["total"].first().reindex(wide.index)
-    wide = wide.assign(total=total.where(total > 0), before=words.names("stage", wide.index))
-    return wide[wide["total"].notna()].rename_axis(columns=None).reset_index(drop=True)
-
-
 def duration_for_people(
     matrix: TransitionMatrix, period_days: int, small_group: int, words: Words, seed: int = 1
 ) -> pd.DataFrame:

@@ -185,16 +185,6 @@ def prospect_finding(found: Lookalikes | None, why: str, words: Words) -> dict[s
     }
 
 
-def band_table(found: Lookalikes, small_group: int) -> pd.DataFrame:
-    """Bands of resemblance: band, prospects (NaN where fewer than ``small_group``), customers, observed, low, high."""
-    table = found.bands[["band", "prospects", "customers", "observed", "low", "high"]].copy()
-    few = (table["prospects"] > 0) & (table["prospects"] < small_group)
-    if few.sum() == 1 and (table["prospects"] >= small_group).any():
-        # A single hidden band could be worked out from the total.
-        few |= table["prospects"] == table.loc[~few & (table["prospects"] > 0), "prospects"].min()
-    return table.assign(prospects=table["prospects"].astype(float).mask(few))
-
-
 def prospect_list(found: Lookalikes) -> pd.DataFrame:
     """The list for export, best first: prospect_id, rank, band, probability, band_low, band_high, outside.
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.reporting.theme import PALETTE, QUIET, new_figure
-from analysis.segmentation.high_potential import METHODS, MODEL, RFM, AtAge, HighPotential
+from analysis.segmentation.high_potential import METHODS, MODEL, RFM, AtAge
 from analysis.segmentation.prospects import Lookalikes
 from analysis.segmentation.words import Words
 
@@ -40,37 +40,6 @@ def lift_facts(at: AtAge) -> dict[str, object]:
         "lift": at.lift(MODEL).value,
         "rfm": at.lift(RFM).value,
         "verdict": at.against(RFM)[1],
-    }
-
-
-def ages_figure(found: HighPotential, words: Words) -> Figure:
-    """Lift of the first tenth at each age, a row of points a method, with intervals: how early it can be told."""
-    fig, ax = new_figure(height=4.1)
-    ax.axhline(1.0, color=QUIET, linestyle="--", linewidth=1.2)
-    ages = list(found.by_age)
-    for method, shift in zip(reversed(METHODS), (-0.15, 0.0, 0.15), strict=True):
-        lifts = [found.by_age[age].lift(method).interval for age in ages]
-        value, low, high = (pd.Series(v) for v in zip(*lifts, strict=True))
-        _points(ax, np.arange(len(ages)) + shift, value, low, high, method, words)
-    ax.set_xticks(np.arange(len(ages)), [str(age) for age in ages])
-    ax.set_xlim(-0.5, len(ages) - 0.5)
-    ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(words.format.axis("number"))
-    ax.set_xlabel(words("potential_ages.x"))
-    ax.set_ylabel(words("potential_ages.y"))
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    ax.set_title(words("potential_ages.title", **ages_facts(found)))
-    return fig
-
-
-def ages_facts(found: HighPotential) -> dict[str, object]:
-    """What the words of the ages figure say: first and last age, and the model's lift at each."""
-    first, last = min(found.by_age), max(found.by_age)
-    return {
-        "first": first,
-        "last": last,
-        "first_lift": found.by_age[first].lift(MODEL).value,
-        "last_lift": found.by_age[last].lift(MODEL).value,
     }
 
 

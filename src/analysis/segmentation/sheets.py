@@ -6,7 +6,7 @@ as one, with as many of the next smallest as are needed so that no total tells w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from analysis.segmentation.clusters import Segments
 from analysis.segmentation.level_facts import hidden_rows
 from analysis.segmentation.words import Words
 
@@ -117,6 +118,33 @@ def sheet_inputs(summary: pd.DataFrame, value: pd.DataFrame, features: pd.DataFr
             except pd.errors.MergeError:
                 raise ValueError("sheets: a customer has more than one row of values or features") from None
     return joined
+
+
+def survey_scores(answers: pd.DataFrame, items: Sequence[str], scale: tuple[float, float]) -> pd.DataFrame | None:
+    """How each response rates the company: the mean of what was answered, 0 to 100.
+
+    Parameters
+    ----------
+    answers : ``survey_responses``. items : columns to take the mean of; those that the survey lacks are left out.
+    scale : lowest and highest answer.
+
+    Returns
+    -------
+    customer_id and score, one row a response that has both; None where the survey knows no customers or asks none of the items.
+    """
+    asked = [item for item in items if item in answers.columns]
+    if "customer_id" not in answers.columns or not asked:
+        return None
+    low, high = scale
+    score = 100 * (answers[asked].astype(float).mean(axis=1) - low) / (high - low)
+    told = pd.DataFrame({"customer_id": answers["customer_id"], "score": score}).dropna()
+    return told.reset_index(drop=True) if len(told) else None
+
+
+def segment_names(features: pd.DataFrame, segments: Segments, words: Words) -> pd.DataFrame:
+    """Each customer's behaviour segment by letter and proposed name: customer_id, segment (None without one)."""
+    names = {letter: f"{letter}: {words.segment(markers)}" for letter, markers in segments.markers.items()}
+    return pd.DataFrame({"customer_id": features["customer_id"], "segment": segments.labels.map(names)})
 
 
 def _grouped(labels: pd.Series, small_group: int) -> pd.Series:
@@ -281,18 +309,3 @@ def sheet_table(row: Mapping[str, Any], words: Words, horizon_weeks: float, kind
     facts = sheet_facts(row, words, horizon_weeks, kind)
     lines = [(words(f"sheet_{line}_label"), words(f"sheet_{line}", **facts)) for line in _LINES]
     return pd.DataFrame([line for line in lines if line[1]], columns=["what", "value"])
-
-
-def sheets_overview(sheets: pd.DataFrame, words: Words, kind: str | None = None) -> pd.DataFrame:
-    """All groups in one table.
-
-    Returns
-    -------
-    One row a group: group (name), customers, share_sales, spend, residual_value (means a customer, money), residual_total,
-    residual_low, residual_high, advice.
-    """
-    rows = [row for _, row in sheets.iterrows()]
-    numbers = ["customers", "share_sales", "spend", "residual_value", "residual_total", "residual_low", "residual_high"]
-    table = sheets[numbers].copy()
-    table.insert(0, "group", [group_name(row, words, kind) for row in rows])
-    return table.assign(advice=[advice(row, words) for row in rows])

@@ -176,14 +176,6 @@ def _hide_least(cells: pd.DataFrame, small_group: int) -> pd.DataFrame:
     return cells.astype(float).mask(hidden[int(people.argmin())])
 
 
-def crossed_for_people(customers: pd.DataFrame, small_group: int, words: Words) -> pd.DataFrame:
-    """The cross table with small cells hidden: ``tier`` (name, by R×F×M), then a column a tier by expected value (its code)."""
-    shown = shown_cells(customers, small_group).rename_axis(None, axis=1)
-    codes = list(shown.columns)
-    shown = shown.assign(tier=words.names("tier", shown.index)).reset_index(drop=True)
-    return shown[["tier", *codes]]
-
-
 def agreement_told(cells: np.ndarray, small_group: int) -> bool:
     """Whether a cross table holds enough people, in agreement and not, to tell the share in agreement."""
     total, same = int(cells.sum()), int(np.trace(cells))

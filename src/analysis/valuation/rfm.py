@@ -179,24 +179,6 @@ def add_nested_scores(
     )
 
 
-def nested_edges_table(edges: dict[str, dict[tuple[int, ...], Edges]], small_group: int = 1) -> pd.DataFrame:
-    """The edges of nested binning: the columns of :func:`edges_table` after `within`, such as "R 5, F 1".
-
-    Edges within fewer than `small_group` customers are left out, since they tell of single ones.
-    """
-    parts = []
-    for name, found in edges.items():
-        for key, edge in sorted(found.items(), reverse=True):
-            if edge.counts.sum() < small_group:
-                continue
-            within = ", ".join(f"{letter} {score}" for letter, score in zip("RF", key, strict=False))
-            table = edges_table({name: edge})
-            table.insert(0, "within", within)
-            parts.append(table)
-    columns = ["within", "measure", "score", "above", "up_to", "customers"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
 def edges_table(edges: dict[str, Edges]) -> pd.DataFrame:
     """One row a measure and score, best first: `measure`, `score`, `above`, `up_to`, `customers`.
 

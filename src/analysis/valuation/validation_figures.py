@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.theme import INK, PALETTE, QUIET, new_figure
-from analysis.valuation.contest import BOOSTING, RFM_SCORE, Contest
+from analysis.valuation.contest import BOOSTING, RFM_SCORE
 from analysis.valuation.early_warning import BROKE, DRIFTING, IN_RHYTHM, EarlyWarning
 from analysis.valuation.figures import FORECAST_WORDS
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
@@ -122,24 +122,6 @@ def decile_lift(found: Validation, names: list[str], fmt: Formatter, what: str =
     ax.legend(loc="lower right")
     share = fmt.share(best[what], 0)
     ax.set_title(f"The tenth that {as_subject(names[0], False)} ranks first brought {share} of {what}")
-    return fig
-
-
-def contest_errors(found: Contest, fmt: Formatter) -> Figure:
-    """Typical error of every method with its interval, best on top."""
-    table = found.scores.iloc[::-1].reset_index(drop=True)
-    fig, ax = new_figure(height=1.6 + 0.42 * len(table), grid="x")
-    at = np.arange(len(table))
-    for kind, colour in _KIND_COLOURS.items():
-        of = (table["kind"] == kind).to_numpy()
-        _dots(ax, table["rmse"][of], table["rmse_low"][of], table["rmse_high"][of], at[of], colour)
-    ax.set_yticks(at, [_words(name) for name in table["method"]])
-    ax.set_ylim(-0.6, len(table) - 0.4)
-    ax.set_xlim(left=0)
-    ax.xaxis.set_major_formatter(fmt.axis("money"))
-    ax.set_xlabel(f"Typical error of {fmt.weeks(found.weeks)}’ spend")
-    ties = f"; {len(found.tied)} more may be as good" if found.tied else ""
-    ax.set_title(f"{as_subject(found.best)} foresaw spend best{ties}")
     return fig
 
 
