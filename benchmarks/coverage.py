@@ -1,6 +1,6 @@
 """How often intervals of 95 % hold the truth: long simulations of what the notebooks publish.
 
-    python benchmarks/coverage.py        (REPLICATIONS=2000, ONLY=value, ate or path, SEED=1)
+    python benchmarks/coverage.py        (REPLICATIONS=2000, ONLY=value, ate, path, sizes or link, SEED=1)
 
 Every replication draws new customers of the simulator's textbook world. It is written to ``build/coverage`` at once, under a
 key of the code and the seed, so that a run that was killed goes on where it was. The table goes to the terminal and, when no part
@@ -19,8 +19,11 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
+import ibis
 import numpy as np
 import pandas as pd
 import scipy
@@ -29,10 +32,12 @@ from scipy.special import expit
 
 from analysis import campaigns, loyalty, paths, valuation
 from analysis.campaigns import effects, evaluation
+from analysis.loyalty import kernel
 from analysis.scorecard.loyalty import Limit, limit
 from analysis.simulate import campaigns as planted
 from analysis.simulate import people, purchases, satisfaction
 from analysis.simulate.clock import FUTURE_DAYS, LAST_DAY, OBSERVED_DAYS, PERIODS, START
+from analysis.simulate.small import OBSERVED_TO, SmallCompany
 from analysis.simulate.world import TEXTBOOK
 
 SEED = int(os.environ.get("SEED") or 1)
@@ -302,9 +307,113 @@ def path_trials(
     return [*trials, trial(f"satisfaction{name}", "percentile", truth.levels["Satisfaction"], *ends)]
 
 
+# -- how much of that a small or a skewed survey still tells --------------------------------------------------------------------
+
+SIZES, ROUTE = (100, 250, 1_000), ("Quality", "Satisfaction", "Loyalty")
+PLANTED = {(source, target): value for source, target, value in TEXTBOOK.satisfaction.paths}
+SKEWED = replace(
+    TEXTBOOK.satisfaction, answer_shares=(0.03, 0.07, 0.15, 0.30, 0.45)
+)  # of five scale points, most at the top
+
+
+def normal_answers(n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Answers that are not cut into scale points."""
+    scores = satisfaction.latents(n, TEXTBOOK.satisfaction, rng, rng.standard_normal(n), periods=1)
+    noise = rng.standard_normal((len(ASKED), n))
+    return pd.DataFrame(
+        {
+            item.name: item.loading * scores[item.construct][:, 0] + np.sqrt(1 - item.loading**2) * e
+            for item, e in zip(ASKED, noise, strict=True)
+        }
+    )
+
+
+def skewed_answers(n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Answers of which nearly half are at the top of a scale of five points."""
+    return satisfaction.respondents(n, SKEWED, rng)
+
+
+@cache
+def normal_limit() -> pd.Series:
+    """Paths that plain PLS finds in the population's own correlations."""
+    between, _ = satisfaction.implied_correlations(TEXTBOOK.satisfaction)
+    known = {item.name: item for item in ASKED}
+    loadings = np.array([known[name].loading for name in MODEL.items])
+    owners = [known[name].construct for name in MODEL.items]
+    correlations = between.loc[owners, owners].to_numpy() * np.outer(loadings, loadings)
+    np.fill_diagonal(correlations, 1.0)
+    found = kernel.estimate(correlations[None], kernel.Layout.of(MODEL)).paths[0]
+    return pd.Series(found, pd.MultiIndex.from_tuples([(p.source, p.target) for p in MODEL.paths]))
+
+
+@cache
+def skewed_limit() -> pd.Series:
+    """Paths that plain PLS finds in a million skewed answers."""
+    return limit(SKEWED, MODEL, "path", (1, len(SKEWED.answer_shares)), 1_000_000, SEED).paths
+
+
+SURVEYS = {"normal": (normal_answers, normal_limit), "skewed": (skewed_answers, skewed_limit)}
+
+
+def sizes(rng: np.random.Generator) -> list[Trial]:
+    """A path, the indirect effect that goes through it, and that path freed of measurement error, by size and kind of survey."""
+    return [one for kind in SURVEYS for n in SIZES for one in size_trials(kind, n, rng)]
+
+
+def size_trials(kind: str, n: int, rng: np.random.Generator) -> list[Trial]:
+    """The intervals of one survey."""
+    draw, truth = SURVEYS[kind]
+    results = loyalty.PLSPathModel(draw(n, rng), MODEL).fit()
+    drawn, arrow, name = results.bootstrap(DRAWS, rng), ROUTE[:2], f", {kind}, {n:,}"
+    through = np.prod([truth()[step] for step in pairwise(ROUTE)])
+    trials = []
+    for method in ("percentile", "bca"):
+        low, high = drawn.conf_int(method=method).loc[arrow]
+        trials.append(trial(f"path{name}", method, truth()[arrow], results.params[arrow], low, high))
+        trials.append(trial(f"indirect effect{name}", method, through, *drawn.indirect_effect(*ROUTE, method=method)))
+    corrected = loyalty.consistent_paths(results, drawn).set_index(["source", "target"]).loc[arrow]
+    if np.isfinite(corrected["estimate"]):
+        ends = corrected["estimate"], corrected["low"], corrected["high"]
+        trials.append(trial(f"consistent path{name}", "percentile", PLANTED[arrow], *ends))
+    return trials
+
+
+# -- from satisfaction to buying and leaving ----------------------------------------------------------------------------------
+
+LINKED, ATTRIBUTES, CONFOUNDING = 4_000, ("age_band", "region", "acquisition_channel"), 0.5
+
+
+def link(rng: np.random.Generator) -> list[Trial]:
+    """What satisfaction does to the rate of buying and the hazard of leaving; and the alarm for a common cause, on and off."""
+    trials = []
+    for confounding in (0.0, CONFOUNDING):
+        company = SmallCompany.draw("company", LINKED, rng, confounding=confounding)
+        seen = np.corrcoef(company.answers["satisfaction"], company.answers["latent"])[0, 1] ** 2
+        days = ibis.memtable(company.days, schema={"customer_id": "string", "order_date": "date", "spend": "float64"})
+        clock = SimpleNamespace(observed_from=START, observed_to=OBSERVED_TO)
+        given = company.answers, company.answers, days, clock, loyalty.Reliability(seen)
+        found, reason = loyalty.run_link(*given, wave="wave", customers=company.customers, attributes=ATTRIBUTES)
+        if found is None:
+            raise RuntimeError(reason)
+        warned = float(found.warning["warns"])
+        if not confounding:
+            for name, planted in (("rate", company.plan.rate_effect), ("hazard", company.plan.hazard_effect)):
+                told = found.link.effect(name)
+                trials.append(trial(f"link, {name}", "sandwich", planted, told["value"], told["low"], told["high"]))
+        name = "common cause, alarm" if confounding else "no common cause, no alarm"
+        trials.append(trial(name, "alarm", float(confounding > 0), warned, warned, warned))
+    return trials
+
+
 # -- the table ---------------------------------------------------------------------------------------------------------------
 
-PARTS: dict[str, Callable[[np.random.Generator], list[Trial]]] = {"value": value, "ate": ate, "path": path}
+PARTS: dict[str, Callable[[np.random.Generator], list[Trial]]] = {
+    "value": value,
+    "ate": ate,
+    "path": path,
+    "sizes": sizes,
+    "link": link,
+}
 SMALL = f"effect, random arms, {MEMBERS // 10:,}"
 REASONS = {  # why an interval is outside, as far as it is known
     (
@@ -407,7 +516,9 @@ def main() -> None:
 
 Each replication draws new customers of the simulator's textbook world: {CUSTOMERS:,} of them for purchases and sales
 (observed for {OBSERVED_DAYS // 7} weeks, {HORIZON // 7} ahead), about {MEMBERS:,} for a campaign, {RESPONDENTS} answers
-for the survey. Coverage is given with its Monte-Carlo error (95 %), bias as a share of the truth, width in the quantity's
+for the survey, or as many as stated; their items are normal, or of five points and skewed ({SKEWED.answer_shares[-1]:.0%} at
+the top). A path is held against what the same estimator finds in the whole population, a consistent one against what was
+planted. Coverage is given with its Monte-Carlo error (95 %), bias as a share of the truth, width in the quantity's
 own unit. "Published" is what the notebook states.
 Bootstrap intervals rest on {DRAWS} draws here and on 5,000 in the notebook.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import valuation
+from analysis import loyalty, valuation
 from analysis.simulate.clock import OBSERVED_DAYS, START
 from benchmarks import coverage
 from benchmarks.coverage import HELD_OUT, HORIZON, PARETO, Company, purchase_days, split, trial
@@ -86,6 +86,25 @@ def test_paths_and_scores_of_a_survey_are_covered(monkeypatch):
     right = table[~table["quantity"].str.contains("by rows")]
     assert {"bca", "percentile"} == set(right["interval"])
     assert (np.abs(right["coverage"] - 0.95) < 4 * np.sqrt(0.95 * 0.05 / replications)).all(), table
+
+
+def test_paths_and_indirect_effects_of_small_and_skewed_surveys_are_covered(monkeypatch):
+    monkeypatch.setattr(coverage, "DRAWS", 200)
+    monkeypatch.setattr(coverage, "SIZES", (150,))
+    replications = 30
+    trials = [one for k in range(replications) for one in coverage.sizes(np.random.default_rng([9, k]))]
+    table = coverage.coverage_table([{"trials": [vars(one).values() for one in trials]}])
+    assert len(table) == 2 * 5 and (table["replications"] == replications).all()
+    assert (np.abs(table["coverage"] - 0.95) < 4 * np.sqrt(0.95 * 0.05 / replications)).all(), table
+
+
+def test_the_limits_are_what_many_answers_give():
+    rng = np.random.default_rng(3)
+    for draw, truth in coverage.SURVEYS.values():
+        found = loyalty.PLSPathModel(draw(100_000, rng), coverage.MODEL).fit().params
+        assert np.abs(found.to_numpy() - truth()[found.index.to_list()].to_numpy()).max() < 0.02
+    shares = coverage.skewed_answers(20_000, rng)["cusa1"].value_counts(normalize=True).sort_index()
+    np.testing.assert_allclose(shares, coverage.SKEWED.answer_shares, atol=0.02)
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):

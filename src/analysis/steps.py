@@ -80,7 +80,7 @@ STEPS = {
             "04_satisfaction_loyalty",
             "analysis.loyalty",
             needs=("survey_responses",),
-            uses=("customers", "order_lines", "customer_summary", "customer_value", "interactions"),
+            uses=("customers", "order_lines", "customer_summary", "customer_value", "interactions", "marketing_costs"),
             writes=("customer_loyalty", "loyalty_drivers"),
         ),
         StepSpec(

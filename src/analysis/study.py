@@ -654,11 +654,12 @@ class DeliveredValue(_Strict):
 class Survey(_Strict):
     """The questionnaire: its answer scale, which items measure which construct, and what is asked.
 
+    ``model`` is the European Customer Satisfaction Index, or commitment and trust as what makes customers stay.
     ``wave`` is a column with the number of the wave, where there were several. ``represents`` names columns of
     ``customers`` whose shares the respondents should have.
     """
 
-    model: Literal["ecsi"] = "ecsi"
+    model: Literal["ecsi", "commitment_trust"] = "ecsi"
     scale: Annotated[Scale, AfterValidator(_upwards)]
     blocks: dict[str, tuple[str, ...]]
     recommend: Recommend | None = None

@@ -17,12 +17,12 @@ from analysis.campaigns.effects import (
     EstimationError,
     InversePropensityATT,
     RegressionAdjustment,
-    adjust_p_values,
     difference,
     fit_propensity,
     overlap_region,
     pool,
 )
+from analysis.multiplicity import adjust_p_values
 
 TRUE = 3.0
 

@@ -36,7 +36,7 @@ def walk(data, blocks):
         "drivers": drivers,
         "composition": composition,
         "index": loyalty.index_level(results, boot, SCALE, composition),
-        "scores": loyalty.customer_loyalty(data, results, SCALE, usable, composition, blocks=blocks),
+        "scores": loyalty.customer_loyalty(data, results, SCALE, usable, composition),
         "facts": loyalty.verdict_facts(verdicts, repair),
     }
 
@@ -108,7 +108,7 @@ def test_labels_of_the_map_do_not_overlap(good):
     (axes,) = figures.importance_performance(good["drivers"], "Loyalty", FORMAT).axes
     axes.figure.canvas.draw()
     extents = [text.get_window_extent() for text in axes.texts]
-    assert len(extents) == 5
+    assert len(extents) == 5 + 4  # drivers, and the names of the quarters
     for k, one in enumerate(extents):
         assert all(figures._shared(one, other) == 0 for other in extents[k + 1 :])
 
@@ -161,15 +161,6 @@ def test_no_driver_at_all_is_an_error():
     empty = pd.DataFrame(columns=["target", "driver", "measured", "target_measured", "points"])
     with pytest.raises(loyalty.EstimationError, match="nothing leads to"):
         loyalty.strongest_driver(empty)
-
-
-@pytest.mark.parametrize(
-    ("customers", "purchases", "reason"),
-    [(None, False, "no purchases"), (None, True, "no customer numbers"), ("c1", True, "after the survey")],
-)
-def test_the_reason_why_money_is_missing(customers, purchases, reason):
-    data = pd.DataFrame({"customer_id": [customers] * 3}, dtype="str")
-    assert reason in loyalty.money_gap(data, purchases)
 
 
 def test_labels_name_items_in_reasons(good, mobi, blocks):

@@ -1,5 +1,7 @@
 """PLS path modelling: known populations, invariances, missing answers, weights, guards."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.loyalty import EstimationError, PLSPathModel, composite, drives, numbered, specify
 from analysis.loyalty.kernel import SCHEMES, Layout, Outcome, estimate
-from analysis.loyalty.moments import Moments, counts_of, draw_indices
+from analysis.loyalty.moments import Moments, Resamples, counts_of, draw_indices
 from analysis.loyalty.path_model import read_answers
 
 PHI = np.array([[1.0, 0.5, 0.55], [0.5, 1.0, 0.6], [0.55, 0.6, 1.0]])
@@ -244,6 +246,45 @@ def test_counts_add_up():
     assert counts.shape == (7, 30)
     for row, drawn in zip(counts, indices, strict=True):
         assert row.tolist() == [int((drawn == k).sum()) for k in range(30)]
+
+
+def test_resamples_drawn_in_batches_and_again_are_those_drawn_at_once():
+    people = 30_000  # several batches
+    expected = draw_indices(people, 300, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    resamples = Resamples(people, 300, rng)
+    for _ in range(2):
+        batches = list(resamples.batches())
+        assert len(batches) > 2
+        np.testing.assert_array_equal(np.concatenate(batches), expected)
+    np.testing.assert_array_equal(np.concatenate(list(resamples.first(200).batches())), expected[:200])
+    np.testing.assert_array_equal(np.concatenate(list(resamples.counts()))[:, 7], (expected == 7).sum(axis=1))
+    np.testing.assert_array_equal(np.concatenate(list(resamples.batches(rng))), expected)
+    assert rng.integers(2**60) != np.random.default_rng(3).integers(2**60)
+
+
+def test_a_bootstrap_knows_its_resamples(fitted):
+    rng = np.random.default_rng(7)
+    drawn, next_drawn = fitted.bootstrap(20, seed=rng), fitted.bootstrap(20, seed=rng)
+    expected = draw_indices(250, 40, np.random.default_rng(7))
+    np.testing.assert_array_equal(np.concatenate([drawn.indices, next_drawn.indices]), expected)
+    given = fitted.bootstrap(indices=expected[:20])
+    np.testing.assert_array_equal(given.values["paths"], drawn.values["paths"])
+    np.testing.assert_array_equal(given.indices, drawn.indices)
+
+
+def test_memory_does_not_grow_with_the_resamples(chain, population):
+    matrix, *_ = population([equal_block(3, 0.5)] * 3, [np.ones(3)] * 3, PHI)
+    results = PLSPathModel(answers_of(chain, matrix, 40_000, np.random.default_rng(0)), chain).fit()
+
+    def peak(draws):
+        tracemalloc.start()
+        results.bootstrap(draws, seed=1)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(500) - peak(100) < 10e6  # the indices of 400 resamples would take 64 MB
 
 
 def test_the_same_seed_gives_the_same_draws(fitted):

@@ -12,7 +12,6 @@ from analysis.loyalty import (
     assess_blocks,
     construct_scores,
     customer_loyalty,
-    delivered_value,
     ecsi,
     index_composition,
     index_level,
@@ -154,7 +153,7 @@ def test_no_part_no_index(mended, mended_draws, blocks):
 
 
 def test_customer_loyalty_table(mobi, mended, blocks, usable):
-    table = customer_loyalty(mobi, mended, SCALE, usable, index_composition(blocks, usable), blocks=blocks)
+    table = customer_loyalty(mobi, mended, SCALE, usable, index_composition(blocks, usable))
     assert list(table) == [
         "response_id", "customer_id", "image", "expectation", "quality", "value", "satisfaction", "complaints",
         "loyalty", "loyalty_index",
@@ -166,28 +165,17 @@ def test_customer_loyalty_table(mobi, mended, blocks, usable):
     assert numbers.notna().all().all() and ((numbers >= 0) & (numbers <= 100)).all().all()
 
 
-def test_optional_columns_come_with_their_items(mobi, mended, usable, blocks):
-    rng = np.random.default_rng(2)
-    data = mobi.assign(nps=rng.integers(0, 11, 250), p1=5, m1=3, customer_id=["c"] * 249 + [None])
-    more = blocks | {"NPS": ["nps"], "Product value": ["p1"], "Money cost": ["m1"]}
-    table = customer_loyalty(data, mended, SCALE, usable, index_composition(more, usable), blocks=more)
+def test_optional_columns_come_when_given(mobi, mended, usable, blocks):
+    data = mobi.assign(customer_id=["c"] * 249 + [None])
+    more = {
+        "nps_group": nps_groups(mobi["CUSL3"], scale=(1, 10)),
+        "delivered_value": pd.Series(60.0, index=mobi.index, name="delivered_value"),
+        "referral_value": None,
+    }
+    table = customer_loyalty(data, mended, SCALE, usable, index_composition(blocks, usable), **more)
     assert set(table["nps_group"]) == {"promoter", "passive", "detractor"}
-    np.testing.assert_allclose(table["delivered_value"], 50 + (4 - 2) / 9 * 50)
+    assert (table["delivered_value"] == 60).all() and "referral_value" not in table
     assert table["customer_id"].tolist()[:249] == ["c"] * 249 and table["customer_id"].isna().sum() == 1
-
-
-def test_nps_groups_and_their_scale():
-    groups = nps_groups(pd.Series([0, 6, 7, 8, 9, 10, -99]), [-99])
-    assert groups.tolist()[:6] == ["detractor"] * 2 + ["passive"] * 2 + ["promoter"] * 2
-    assert groups.isna().tolist() == [False] * 6 + [True]
-    with pytest.raises(EstimationError, match="outside the scale 0 to 10"):
-        nps_groups(pd.Series([11, 3]))
-
-
-def test_delivered_value_needs_both_sides():
-    data = pd.DataFrame({"p": [10, 1], "m": [1, 10]})
-    assert delivered_value(data, {"Product value": ["p"]}, SCALE) is None
-    assert delivered_value(data, {"Product value": ["p"], "Money cost": ["m"]}, SCALE).tolist() == [100, 0]
 
 
 def test_column_names():

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.loyalty import Path, SpecificationError, composite, drives, ecsi, numbered, specify
+from analysis.loyalty import (
+    Path,
+    SpecificationError,
+    commitment_trust,
+    composite,
+    drives,
+    ecsi,
+    higher_order,
+    moderated,
+    numbered,
+    specify,
+)
 
 
 def test_a_model_reads_back_as_written():
@@ -88,3 +99,62 @@ def test_a_model_is_recursive_or_refused(size, data):
         assert ready, "an accepted model has a cycle"
         order += ready
         remaining = [n for n in remaining if n not in ready]
+
+
+RELATIONSHIP = {name: [name.lower()] for name in ("Image", "Value", "Satisfaction", "Trust", "Commitment", "Loyalty")}
+
+
+def test_ecsi_takes_relationship_blocks_in_only_when_asked():
+    assert ecsi(RELATIONSHIP).constructs == ("Image", "Value", "Satisfaction", "Loyalty")
+    model = ecsi(RELATIONSHIP | {"Switching": ["switching"]}, relationship=True)
+    assert model.sources_of("Trust") == ("Satisfaction",)
+    assert model.sources_of("Commitment") == ("Satisfaction", "Trust")
+    assert model.sources_of("Loyalty") == ("Image", "Satisfaction", "Trust", "Commitment", "Switching")
+    assert ecsi(RELATIONSHIP, relationship=True).sources_of("Loyalty") == (
+        "Image",
+        "Satisfaction",
+        "Trust",
+        "Commitment",
+    )
+
+
+def test_commitment_and_trust_stand_between():
+    model = commitment_trust(RELATIONSHIP)
+    assert model.constructs == ("Image", "Value", "Satisfaction", "Trust", "Commitment", "Loyalty")
+    assert model.sources_of("Trust") == ("Image", "Value", "Satisfaction")
+    assert model.sources_of("Commitment") == ("Image", "Value", "Satisfaction", "Trust")
+    assert set(model.sources_of("Loyalty")) == set(model.constructs) - {"Loyalty"}
+
+
+def test_the_cost_of_leaving_is_its_own_way_to_loyalty():
+    model = commitment_trust(RELATIONSHIP | {"Switching": ["s1", "s2"], "Complaints": ["c"], "NPS": ["n"]})
+    assert [p.target for p in model.paths if p.source == "Switching"] == ["Loyalty"]
+    assert model.sources_of("Switching") == ()
+    assert "Switching" not in model.sources_of("Complaints") and "NPS" not in model.constructs
+    without_loyalty = {k: v for k, v in RELATIONSHIP.items() if k != "Loyalty"} | {"Complaints": ["c"]}
+    assert "Switching" not in commitment_trust(without_loyalty | {"Switching": ["s"]}).constructs
+
+
+@pytest.mark.parametrize("absent", [["Trust"], ["Commitment"], ["Loyalty"], ["Image", "Value", "Satisfaction"]])
+def test_commitment_trust_says_what_it_needs(absent):
+    with pytest.raises(SpecificationError, match="needs blocks Trust and Commitment"):
+        commitment_trust({name: items for name, items in RELATIONSHIP.items() if name not in absent})
+
+
+def test_stages_of_a_model():
+    model = specify(
+        *(composite(n, n.lower()) for n in ("A", "B", "X", "Y")),
+        higher_order("H", ["A", "B"], "B"),
+        drives("X", "H"),
+        drives(["H", "X", moderated("H", by="X")], "Y"),
+    )
+    assert model.constructs == ("X", "Y", "H", "H × X")
+    assert model.items == ("x", "y", "A", "B", "H × X")
+    assert model.columns == ("x", "y", "a", "b")
+    assert model.composite("H").mode == "B"
+    assert model.main_effects.constructs == ("X", "Y", "H")
+    assert set(model.first_stage.paths) == {
+        *drives("X", ["A", "B", "Y"]),
+        *drives(["A", "B"], "Y"),
+    }
+    assert model.staged and not model.first_stage.staged

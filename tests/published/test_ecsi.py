@@ -1,6 +1,7 @@
 """Published PLS figures: the European Customer Satisfaction Index and corporate reputation.
 
 - ECSI, mobile phone: SmartPLS 2.0.M3 output shipped with semPLS; Monecke & Leisch (2012), J. Stat. Softw. 48(3).
+- ECSI, six-factor confirmatory factor analysis: output of lavaan 0.6-14.
 - Corporate reputation: Hair et al. (2021), PLS-SEM Using R, the authors' printed output.
 """
 
@@ -14,10 +15,13 @@ from analysis.loyalty import (
     PLSPathModel,
     assess_blocks,
     composite,
+    confirm_factors,
     drives,
     ecsi,
     halo_check,
+    mediation,
     numbered,
+    predict,
     repair_blocks,
     specify,
 )
@@ -151,6 +155,21 @@ def test_one_component_holds_two_fifths_of_the_variance(fitted, drawn):
     assert (round(100 * halo.first, 1), round(100 * halo.second, 1)) == (39.5, 6.6)
 
 
+def test_fit_of_the_six_factors(fitted):
+    """All blocks of several items; the solution is improper, which the printed measures of fit do not tell."""
+    factors = confirm_factors(fitted.model)
+    printed = {
+        "chi_squared": 521.646077,
+        "df": 215,
+        "cfi": 0.881846,
+        "tli": 0.860963,
+        "rmsea": 0.075532,
+        "srmr": 0.055914,
+    }
+    assert factors.fit[list(printed)].round(6).to_dict() == printed
+    assert factors.reason == "inadmissible: the correlations of the factors are not positive definite"
+
+
 # -- corporate reputation -------------------------------------------------------------------------------------
 
 # Estimate, bootstrap SD, 95 % limits.
@@ -233,6 +252,27 @@ def test_reputation_effect_sizes_and_mediation(reputation, reputation_draws):
     estimate, low, high = reputation_draws.indirect_effect("LIKE", "CUSA", "CUSL")
     assert estimate == pytest.approx(0.22001302, abs=1e-8)
     assert [low, high] == pytest.approx([0.149, 0.293], abs=0.01)
+
+
+def test_reputation_mediation_routes(reputation_draws):
+    found = mediation(reputation_draws, "LIKE", "CUSL").set_index("route")
+    through = found.loc["LIKE → CUSA → CUSL"]
+    assert through["estimate"] == pytest.approx(0.22001302, abs=5e-9)
+    assert [through["low"], through["high"]] == pytest.approx([0.149, 0.293], abs=0.01)
+    assert [through["bca_low"], through["bca_high"]] == pytest.approx([0.149, 0.293], abs=0.01)
+    assert through["type"] == "complementary"
+    assert round(found.loc["LIKE → CUSL", "estimate"].iloc[0], 3) == 0.344
+    other = mediation(reputation_draws, "COMP", "CUSL").set_index("effect")["type"]
+    assert other["specific indirect"] == "indirect-only"
+
+
+def test_reputation_predictions_out_of_sample(reputation):
+    """Direct antecedents; the book's error counts filled-in answers as answers, ours only those given."""
+    found = predict(reputation, "direct", folds=10, repetitions=10, seed=1).set_index("item")
+    printed = {"cusl_1": 1.191, "cusl_2": 1.244, "cusl_3": 1.322}
+    for item, error in printed.items():
+        assert found.loc[item, "rmse"] == pytest.approx(error, abs=0.015)
+        assert found.loc[item, "q2_low"] > 0
 
 
 def test_simple_reputation_model():

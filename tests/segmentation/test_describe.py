@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis.segmentation.describe import describe_segments, holm, noncentrality
+from analysis.multiplicity import adjust_p_values
+from analysis.segmentation.describe import describe_segments, noncentrality
 
 
 def base(n=300, seed=0):
@@ -93,4 +94,4 @@ def test_edges_give_a_reason():
 
 def test_correction_is_that_of_statsmodels():
     p = np.random.default_rng(0).beta(0.3, 2, 20)
-    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(adjust_p_values(p), multipletests(p, method="holm")[1])

@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.campaigns import design, effects, sensitivity
 from analysis.campaigns.effects import EffectResults, EstimationError
 from analysis.campaigns.outcomes import COMPARISON_ARMS
+from analysis.multiplicity import adjust_p_values
 
 METHODS = ("doubly_robust", "ipw", "did")
 BALANCED = 0.1
@@ -454,7 +455,7 @@ def effects_table(campaigns: Sequence[CampaignEffect], settings: Settings) -> pd
     table = pd.DataFrame(rows, columns=columns)
     known = table["p_value"].notna()
     table["p_adjusted"] = np.nan
-    table.loc[known, "p_adjusted"] = effects.adjust_p_values(table.loc[known, "p_value"].to_numpy())
+    table.loc[known, "p_adjusted"] = adjust_p_values(table.loc[known, "p_value"].to_numpy())
     return table
 
 

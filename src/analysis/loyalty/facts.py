@@ -109,19 +109,3 @@ def ten_points(drivers: pd.DataFrame, driver: str, target: str) -> dict:
         return {"value": None, "reason": f"{driver} or {target} is not measured soundly"}
     columns = {"value": "points", "low": "points_low", "high": "points_high"}
     return {name: 10 * row[column].item() for name, column in columns.items()}
-
-
-def money_gap(data: pd.DataFrame, purchases: bool) -> str:
-    """Why a point of satisfaction or loyalty has no worth in money here.
-
-    Parameters
-    ----------
-    data : survey_responses
-    purchases : whether the study has customers' purchases
-    """
-    linked = "customer_id" in data.columns and data["customer_id"].notna().any()
-    if not purchases:
-        return "the study holds a survey and no purchases"
-    if not linked:
-        return "the answers carry no customer numbers, so they cannot be set beside purchases"
-    return "only purchases made after the survey could show it, and these are not yet set beside the answers"

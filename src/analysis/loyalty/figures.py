@@ -147,9 +147,10 @@ def driver_effects(drivers: pd.DataFrame, target: str, fmt: Formatter) -> Figure
 
 
 def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -> Figure:
-    """Importance-performance map: effect on the target against the driver's own level, with intervals.
+    """Importance-performance map: effect on the target against the driver's own level, a box for both intervals.
 
-    The lower right is where a point gained counts most and most is left to gain; dashed lines are the means.
+    The lower right is where a point gained counts most and most is left to gain; dashed lines are the means. Scores
+    run from 0 to 100 over the declared answer scale; the map shows the part of it where the drivers lie.
     Drivers whose measurement failed have no level and are named below the map.
     """
     part = drivers[drivers["target"] == target]
@@ -157,26 +158,28 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
     part = part[part["measured"]].reset_index(drop=True)
     if part.empty:
         return _nothing(f"No driver of {target.lower()} has a sound scale")
-    fig, ax = theme.new_figure(width=WIDTH, height=4.9)
+    fig, ax = theme.new_figure(width=WIDTH, height=5.2, grid="none")
     x, y = part["points"], part["performance"]
-    blue = theme.PALETTE[0]
-    ax.errorbar(
-        x,
-        y,
-        xerr=[x - part["points_low"], part["points_high"] - x],
-        yerr=[y - part["performance_low"], part["performance_high"] - y],
-        fmt="none",
-        ecolor=blue,
-        alpha=0.35,
-        linewidth=1.4,
-    )
-    ax.scatter(x, y, s=64, color=blue, zorder=3)
-    ax.axvline(x.mean(), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    ax.axhline(y.mean(), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    ax.margins(0.12)
+    bars = part[["points_low", "points_high", "performance_low", "performance_high"]].to_numpy()
+    for left, right, bottom, top in bars:
+        style = {"facecolor": theme.PALETTE[0], "alpha": 0.16, "edgecolor": theme.PALETTE[0], "linewidth": 1.0}
+        ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, **style))
+    ax.scatter(x, y, s=50, color=theme.PALETTE[0], zorder=3)
+    ax.axvline(x.mean(), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    ax.axhline(y.mean(), color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    ax.set_xlim(*_with_room(bars[:, :2], 0.16))
+    ax.set_ylim(*_with_room(bars[:, 2:], 0.2))
+    corner = {"transform": ax.transAxes, "fontsize": 10, "style": "italic", "color": MUTED, "zorder": 2}
+    for across, up, text in (
+        (0, 1, "enough"), (1, 1, "keep up"), (0, 0, "later"), (1, 0, "work on first"),
+    ):  # fmt: skip
+        ax.text(
+            0.98 if across else 0.02, 0.98 if up else 0.02, text, ha="right" if across else "left",
+            va="top" if up else "bottom", **corner,
+        )  # fmt: skip
     left_out = f"\nnot shown, no sound scale: {_listed(hidden)}" if hidden else ""
     ax.set_xlabel(f"Importance: points of {target.lower()} a point{left_out}")
-    ax.set_ylabel("Performance: score, 0–100")
+    ax.set_ylabel("Performance: score, 0–100 (boxes: intervals)")
     ax.xaxis.set_major_formatter(fmt.axis("number"))
     ax.yaxis.set_major_formatter(fmt.axis("number"))
     gain = (part["points"] * (100 - part["performance"])).idxmax()
@@ -186,7 +189,6 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
         f"For {target.lower()}, {first['driver'].lower()} has most to give: {fmt.number(first['points'], 2)} a point, "
         f"and it stands at {fmt.number(first['performance'], 1)} of 100",
     )
-    bars = part[["points_low", "points_high", "performance_low", "performance_high"]].to_numpy()
     label_points(ax, x.to_numpy(), y.to_numpy(), list(part["driver"]), bars)
     return fig
 
@@ -263,7 +265,7 @@ def score_levels(levels: pd.DataFrame, fmt: Formatter, *, highlight: str = "Sati
 def label_points(
     ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], bars: np.ndarray, size: float = 11
 ) -> None:
-    """Write a name beside every point, clear of points, other names and error bars as far as there is room.
+    """Write a name beside every point, clear of points, other text and error bars as far as there is room.
 
     bars : (k, 4) limits of the bars: left, right, bottom, top
     """
@@ -276,7 +278,9 @@ def label_points(
     across = ax.transData.transform(np.column_stack([bars[:, [0, 1]].ravel(), np.repeat(y, 2)])).reshape(-1, 4)
     upright = ax.transData.transform(np.column_stack([np.repeat(x, 2), bars[:, [2, 3]].ravel()])).reshape(-1, 4)
     lines = [Bbox.from_extents(x0 - 2, y0 - 2, x1 + 2, y1 + 2) for x0, y0, x1, y1 in np.vstack([across, upright])]
-    for (px, py), name, own in zip(pixels, names, list(taken), strict=True):
+    points = list(taken)
+    taken += [text.get_window_extent(renderer) for text in ax.texts]
+    for (px, py), name, own in zip(pixels, names, points, strict=True):
         probe = ax.text(0, 0, name, fontsize=size)
         extent = probe.get_window_extent(renderer)
         probe.remove()
@@ -296,6 +300,13 @@ def label_points(
         taken.append(best)
         centre = ax.transData.inverted().transform((best.x0 + w / 2, best.y0 + h / 2))
         ax.text(*centre, name, fontsize=size, ha="center", va="center", zorder=5)
+
+
+def _with_room(limits: np.ndarray, share: float) -> tuple[float, float]:
+    """Axis limits that leave a share of the range free on either side."""
+    low, high = np.nanmin(limits), np.nanmax(limits)
+    room = share * max(high - low, 1e-6)
+    return low - room, high + room
 
 
 # -- geometry of the path diagram -----------------------------------------------------------------------------

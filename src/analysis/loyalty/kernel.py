@@ -11,13 +11,12 @@ Source: Lohmöller (1989), Latent Variable Path Modeling with Partial Least Squa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .moments import Array
+from .moments import Array, Outcome
 from .specification import Specification
 
 Scheme = Literal["centroid", "factorial", "path"]
@@ -26,14 +25,8 @@ SCHEMES: tuple[Scheme, ...] = ("centroid", "factorial", "path")
 _SINGULAR = 1e-10
 """Smallest admissible eigenvalue of a block that has to be inverted."""
 
-
-class Outcome(IntEnum):
-    """What became of one estimation."""
-
-    CONVERGED = 0
-    CONSTANT_ITEM = 1
-    SINGULAR = 2
-    NOT_CONVERGED = 3
+_DENSE = 0.75
+"""Share of a batch still iterating below which the rest is dropped: copying costs, and so does iterating for nothing."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ def estimate(
     *,
     tolerance: float = 1e-10,
     max_iterations: int = 300,
-    failed: NDArray[np.bool_] | None = None,
+    failed: NDArray[np.integer] | None = None,
     orientation: Array | None = None,
 ) -> Estimates:
     """Estimate the path model of every correlation matrix of a batch.
@@ -122,129 +115,158 @@ def estimate(
     scheme : inner weighting; centroid (signs of correlations), factorial (correlations) or path (regression
         weights of sources, correlations of targets)
     tolerance : largest change of a standardised weight at which the iteration stops
-    failed : (B,) matrices not to be tried because an item is constant
+    failed : (B,) `Outcome` of matrices not to be tried, CONVERGED for the others
     orientation : (p,) loadings that fix each composite's sign: a composite is turned so that its loadings have
         a positive inner product with these. By default the sum of its loadings is made positive.
     """
     size, p = correlations.shape[:2]
     outcome = np.full(size, Outcome.NOT_CONVERGED, dtype=np.int64)
+    tried = np.ones(size, dtype=bool) if failed is None else np.asarray(failed) == Outcome.CONVERGED
     if failed is not None:
-        outcome[failed] = Outcome.CONSTANT_ITEM
+        outcome[~tried] = np.asarray(failed)[~tried]
     inverses = _mode_b_inverses(correlations, layout, outcome)
-    weights = np.full((size, p), np.nan)
     iterations = np.zeros(size, dtype=np.int64)
-    active = np.flatnonzero(outcome == Outcome.NOT_CONVERGED)
-    current = _normalised(np.ones((len(active), p)), correlations[active], layout)
-    matrices, blocks = correlations[active], [inverse[active] for inverse in inverses]
+    active = np.flatnonzero(tried & (outcome == Outcome.NOT_CONVERGED))
+    matrices, *inverses = (_batch_last(part[active]) for part in (correlations, *inverses))
+    current = _composites(np.ones((p, len(active))), matrices, layout)
+    found = _Composites(*(np.full((*part.shape[:-1], size), np.nan) for part in current))
+    pending = np.ones(len(active), dtype=bool)
     step = 0
-    while len(active) and step < max_iterations:
+    while pending.any() and step < max_iterations:
         step += 1
-        updated, singular = _iterate(current, matrices, blocks, layout, scheme)
-        settled = np.abs(np.abs(updated) - np.abs(current)).max(axis=1) < tolerance
+        updated, singular = _iterate(current, inverses, layout, scheme)
+        updated = _composites(updated, matrices, layout)
+        settled = np.abs(np.abs(updated.weights) - np.abs(current.weights)).max(axis=0) < tolerance
         current = updated
-        done = settled | singular
+        done = pending & (settled | singular)
         if done.any():
-            weights[active[settled]] = current[settled]
-            outcome[active[settled]] = Outcome.CONVERGED
-            outcome[active[singular]] = Outcome.SINGULAR
+            ready = done & settled
+            for whole, part in zip(found, current, strict=True):
+                whole[..., active[ready]] = part[..., ready]
+            outcome[active[ready]] = Outcome.CONVERGED
+            outcome[active[done & singular]] = Outcome.SINGULAR
             iterations[active[done]] = step
-            keep = ~done
-            active, current, matrices = active[keep], current[keep], matrices[keep]
-            blocks = [inverse[keep] for inverse in blocks]
-    iterations[active] = step
-    return _results(weights, correlations, layout, outcome, iterations, orientation)
+            pending &= ~done
+            keep = np.flatnonzero(pending)
+            if len(keep) < _DENSE * len(pending):
+                active, pending = active[keep], pending[keep]
+                matrices, *inverses = (part[..., keep] for part in (matrices, *inverses))
+                current = _Composites(*(part[..., keep] for part in current))
+    iterations[active[pending]] = step
+    return _results(found, layout, outcome, iterations, orientation)
+
+
+def _batch_last(values: Array) -> Array:
+    """(B, ...) to (..., B): sums over few items run along the batch, so that arithmetic is not lost in their overhead."""
+    return np.ascontiguousarray(np.moveaxis(values, 0, -1))
+
+
+def own_loadings(estimates: Estimates, layout: Layout) -> Array:
+    """Correlation of every item with its own composite: (B, p)."""
+    return estimates.cross_loadings[:, np.arange(len(layout.owner)), layout.owner]
 
 
 def _mode_b_inverses(correlations: Array, layout: Layout, outcome: NDArray[np.int64]) -> list[Array]:
     inverses = []
     for construct in layout.mode_b:
         block = correlations[:, layout.block(construct), layout.block(construct)]
-        singular = np.linalg.eigvalsh(block)[:, 0] < _SINGULAR
+        # Eigenvalues that sum to k multiply to less than e times the smallest: most blocks need no decomposition.
+        singular = np.linalg.det(block) < np.e * _SINGULAR
+        singular[singular] = np.linalg.eigvalsh(block[singular])[:, 0] < _SINGULAR
         outcome[singular & (outcome == Outcome.NOT_CONVERGED)] = Outcome.SINGULAR
         safe = np.where(singular[:, None, None], np.eye(block.shape[1]), block)
         inverses.append(np.linalg.inv(safe))
     return inverses
 
 
-def _composites(weights: Array, correlations: Array, layout: Layout) -> tuple[Array, Array]:
-    """Covariances of items with composites (B, p, J), and of composites with each other (B, J, J)."""
-    spread = np.zeros((*weights.shape, layout.width))
-    spread[:, np.arange(weights.shape[1]), layout.owner] = weights
-    crossed = correlations @ spread
-    return crossed, spread.transpose(0, 2, 1) @ crossed
+def _batch_first(values: Array) -> Array:
+    """(..., B) to (B, ...)."""
+    return np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
 
-def _normalised(weights: Array, correlations: Array, layout: Layout) -> Array:
-    """Weights scaled so that every composite has variance one."""
-    result = weights.copy()
-    for construct in range(layout.width):
-        block = layout.block(construct)
-        w = weights[:, block]
-        variance = np.einsum("bi,bij,bj->b", w, correlations[:, block, block], w)
-        # A block of perfectly opposed items has a composite of variance zero at the start: begin with its
-        # first item instead.
-        flat = variance < _SINGULAR
-        if flat.any():
-            result[flat, block] = 0.0
-            result[flat, block.start] = 1.0
-            variance = np.where(flat, 1.0, variance)
-            result[~flat, block] = w[~flat] / np.sqrt(variance[~flat, None])
-        else:
-            result[:, block] = w / np.sqrt(variance[:, None])
-    return result
+class _Composites(NamedTuple):
+    """Composites of variance one; the batch is the last axis."""
+
+    weights: Array
+    """(p, B)."""
+    crossed: Array
+    """(p, J, B) correlations of items with composites."""
+    inner: Array
+    """(J, J, B) correlations of composites."""
+
+
+def _composites(weights: Array, correlations: Array, layout: Layout) -> _Composites:
+    """Composites whose weights (p, B) are in every block proportional to those given, from (p, p, B) correlations."""
+    crossed = np.empty((len(weights), layout.width, weights.shape[1]))
+    inner = np.empty((layout.width, *crossed.shape[1:]))
+    blocks = [layout.block(construct) for construct in range(layout.width)]
+    for construct, block in enumerate(blocks):
+        np.einsum("kib,kb->ib", correlations[block], weights[block], out=crossed[:, construct])
+    for construct, block in enumerate(blocks):
+        np.einsum("kjb,kb->jb", crossed[block], weights[block], out=inner[construct])
+    variance = np.einsum("jjb->jb", inner)
+    # A block of perfectly opposed items has a composite of variance zero at the start: begin with its
+    # first item instead.
+    flat = variance < _SINGULAR
+    if flat.any():
+        first = np.isin(np.arange(len(weights)), layout.starts[:-1])
+        return _composites(np.where(flat[layout.owner], first[:, None], weights), correlations, layout)
+    scale = 1 / np.sqrt(variance)
+    crossed *= scale
+    inner *= scale[:, None] * scale
+    return _Composites(weights * scale[layout.owner], crossed, inner)
 
 
 def _iterate(
-    weights: Array, correlations: Array, inverses: list[Array], layout: Layout, scheme: Scheme
+    current: _Composites, inverses: list[Array], layout: Layout, scheme: Scheme
 ) -> tuple[Array, NDArray[np.bool_]]:
-    crossed, inner = _composites(weights, correlations, layout)
-    links, singular = _inner_weights(inner, layout, scheme)
-    proxies = crossed @ links
-    updated = proxies[:, np.arange(weights.shape[1]), layout.owner]
+    """Weights (p, B) in proportion, from the inner proxies of composites; and which of the B are singular."""
+    links, singular = _inner_weights(current.inner, layout, scheme)
+    updated = np.empty_like(current.weights)
+    for construct in range(layout.width):
+        block = layout.block(construct)
+        np.einsum("ijb,jb->ib", current.crossed[block], links[:, construct], out=updated[block])
     for construct, inverse in zip(layout.mode_b, inverses, strict=True):
         block = layout.block(construct)
-        updated[:, block] = (inverse @ updated[:, block, None])[:, :, 0]
-    dead = np.abs(updated).max(axis=1) < _SINGULAR
-    singular |= dead
-    updated[dead] = weights[dead]
-    return _normalised(updated, correlations, layout), singular
+        updated[block] = np.einsum("ikb,kb->ib", inverse, updated[block])
+    dead = np.abs(updated).max(axis=0) < _SINGULAR
+    updated[:, dead] = current.weights[:, dead]
+    return updated, singular | dead
 
 
 def _inner_weights(inner: Array, layout: Layout, scheme: Scheme) -> tuple[Array, NDArray[np.bool_]]:
-    """(B, J, J): column j holds the weights of j's neighbours in its inner proxy."""
+    """(J, J, B): column j holds the weights of j's neighbours in its inner proxy."""
     forward = layout.successors()
-    singular = np.zeros(len(inner), dtype=bool)
+    singular = np.zeros(inner.shape[-1], dtype=bool)
     if scheme == "path":
-        links = inner * forward
+        links = inner * forward[:, :, None]
         for target, sources in enumerate(layout.sources):
             if sources:
-                coefficients, bad = _regress(inner, target, sources)
-                links[:, sources, target] = coefficients
+                links[sources, target], bad = _regress(inner, target, sources)
                 singular |= bad
         return links, singular
-    neighbours = forward | forward.T
+    neighbours = (forward | forward.T)[:, :, None]
     return (np.sign(inner) if scheme == "centroid" else inner) * neighbours, singular
 
 
 def _regress(inner: Array, target: int, sources: tuple[int, ...]) -> tuple[Array, NDArray[np.bool_]]:
-    """Coefficients (B, k) of a composite on its sources, and which of the B systems are singular."""
-    right = inner[:, sources, target]
+    """Coefficients (k, B) of a composite on its sources, and which of the B systems are singular."""
+    right = inner[sources, target]
     if len(sources) == 1:
-        return right, np.zeros(len(inner), dtype=bool)
-    left = inner[:, np.array(sources)[:, None], np.array(sources)]
-    solution, smallest = _solve(left, right)
+        return right, np.zeros(inner.shape[-1], dtype=bool)
+    solution, smallest = _solve(inner[np.ix_(sources, sources)], right)
     return solution, smallest < _SINGULAR
 
 
-def _solve(left: Array, right: Array) -> tuple[Array, Array]:
+def _solve(a: Array, b: Array) -> tuple[Array, Array]:
     """Solve B small positive definite systems by elimination across the batch; also the smallest pivot.
 
     LAPACK is called once a matrix, which for a handful of unknowns costs more than the arithmetic.
+
+    a, b : (k, k, B) and (k, B); both are overwritten, b by the solution
     """
-    k = right.shape[1]
-    a = np.moveaxis(left, 0, -1).copy()
-    b = right.T.copy()
-    smallest = np.full(len(right), np.inf)
+    k, size = b.shape
+    smallest = np.full(size, np.inf)
     for i in range(k):
         np.minimum(smallest, a[i, i], out=smallest)
         pivot = np.where(a[i, i] < _SINGULAR, 1.0, a[i, i])
@@ -257,26 +279,22 @@ def _solve(left: Array, right: Array) -> tuple[Array, Array]:
         for c in range(i + 1, k):
             b[i] -= a[i, c] * b[c]
         b[i] /= a[i, i]
-    return b.T, smallest
+    return b, smallest
 
 
 def _results(
-    weights: Array,
-    correlations: Array,
+    found: _Composites,
     layout: Layout,
     outcome: NDArray[np.int64],
     iterations: NDArray[np.int64],
     orientation: Array | None,
 ) -> Estimates:
-    size, p = weights.shape
-    crossed, inner = _composites(np.nan_to_num(weights), correlations, layout)
-    own = crossed[:, np.arange(p), layout.owner]
-    reference = own if orientation is None else own * orientation
-    agreement = np.add.reduceat(reference, layout.starts[:-1], axis=1)
-    sign = np.where(agreement < 0, -1.0, 1.0)
-    weights = weights * sign[:, layout.owner]
-    crossed = crossed * sign[:, None, :]
-    inner = inner * sign[:, :, None] * sign[:, None, :]
+    weights, crossed, inner = found
+    p, size = weights.shape
+    own = crossed[np.arange(p), layout.owner]
+    reference = own if orientation is None else own * orientation[:, None]
+    sign = np.where(np.add.reduceat(reference, layout.starts[:-1], axis=0) < 0, -1.0, 1.0)
+    inner = inner * sign[:, None] * sign
     paths = np.full((size, len(layout.arrow_source)), np.nan)
     inflation = np.ones_like(paths)
     r_squared = np.full((size, layout.width), np.nan)
@@ -289,13 +307,14 @@ def _results(
         outcome[bad & ok] = Outcome.SINGULAR
         ok &= ~bad
         arrows = np.flatnonzero(layout.arrow_target == target)
-        paths[:, arrows] = coefficients
-        direct[:, sources, target] = coefficients
-        r_squared[:, target] = (coefficients * inner[:, sources, target]).sum(axis=1)
+        paths[:, arrows] = coefficients.T
+        direct[:, sources, target] = coefficients.T
+        r_squared[:, target] = (coefficients * inner[sources, target]).sum(axis=0)
         if len(sources) > 1:
             inflation[:, arrows] = _inflation(inner, sources, ok)
     total = np.linalg.inv(np.eye(layout.width) - direct) - np.eye(layout.width)
     total[np.abs(total) < 1e-15] = 0.0
+    weights, crossed, inner = (_batch_first(part) for part in (weights * sign[layout.owner], crossed * sign, inner))
     estimates = (weights, crossed, inner, paths, inflation, r_squared, total)
     for array in estimates:
         array[~ok] = np.nan
@@ -303,6 +322,6 @@ def _results(
 
 
 def _inflation(inner: Array, sources: tuple[int, ...], ok: NDArray[np.bool_]) -> Array:
-    left = inner[:, np.array(sources)[:, None], np.array(sources)]
+    left = _batch_first(inner[np.ix_(sources, sources)])
     safe = np.where(ok[:, None, None], left, np.eye(len(sources)))
     return np.einsum("bii->bi", np.linalg.inv(safe))

@@ -208,7 +208,7 @@ def halo_check(results: PLSResults, bootstrap: BootstrapResults, confidence: flo
         return values[:, :2] / correlations.shape[1]
 
     point = shares(results.moments.correlations)[0]
-    subset = bootstrap.indices[:1000]
+    subset = bootstrap.resamples.first(1000)
     draws = np.concatenate([shares(b.correlations) for b in resampled(results.model.moments, subset)])
     tail = (1 - confidence) / 2
     (low_1, low_2), (high_1, high_2) = np.quantile(draws, [tail, 1 - tail], axis=0)

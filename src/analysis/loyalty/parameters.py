@@ -20,3 +20,10 @@ class Parameters(BaseModel):
     minimum_alpha: float = Field(default=0.7, ge=0, le=1)
     minimum_loading: float = Field(default=0.5, ge=0, le=1)
     maximum_htmt: float = Field(default=0.9, gt=0, le=1)
+    group_by: str = ""
+    came_anyway: float = Field(default=0.3, ge=0, le=1)
+    came_anyway_low: float = Field(default=0.1, ge=0, le=1)
+    came_anyway_high: float = Field(default=0.5, ge=0, le=1)
+    service_target_days: float = Field(default=7, gt=0)
+    window_weeks: int = Field(default=13, ge=4)
+    lag_weeks: int = Field(default=4, ge=0)

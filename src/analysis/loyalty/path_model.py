@@ -21,19 +21,24 @@ from numpy.typing import NDArray
 
 from analysis.errors import RapportError
 
-from .kernel import SCHEMES, Estimates, Layout, Outcome, Scheme, estimate
-from .moments import Array, MomentBatch, Moments, counts_of, draw_indices
+from .consistent import inadmissible
+from .kernel import SCHEMES, Estimates, Layout, Scheme, estimate, own_loadings
+from .moments import Array, MomentBatch, Moments, Outcome, Resamples
 from .reliability import COEFFICIENTS, heterotrait_monotrait, reliability
 from .resampling import IntervalMethod, bca_interval, percentile_interval
 from .specification import Specification
+from .stages import StagedMoments
 
-Missing = Literal["mean", "listwise"]
+Missing = Literal["mean", "listwise", "casewise", "pairwise"]
+MISSING: tuple[Missing, ...] = ("mean", "listwise", "casewise", "pairwise")
 MINIMUM_ROWS = 10
 
 _REASONS = {
     Outcome.CONSTANT_ITEM: "an item is constant",
     Outcome.SINGULAR: "a block or a set of sources is singular",
     Outcome.NOT_CONVERGED: "the weights did not converge",
+    Outcome.INDEFINITE: "the pairwise correlations contradict each other",
+    Outcome.UNPAIRED: "two items are hardly ever answered together",
 }
 
 
@@ -41,14 +46,14 @@ class EstimationError(RapportError):
     """The data cannot carry the model; the message says which part and what to do."""
 
 
-def read_answers(data: pd.DataFrame, items: Sequence[str], missing_codes: Iterable = ()) -> pd.DataFrame:
+def read_answers(data: pd.DataFrame, items: Sequence[str], missing_codes: Iterable | float = ()) -> pd.DataFrame:
     """The items as floats, with declared missing codes as NaN.
 
     Parameters
     ----------
     data : one row a respondent, a column an item (numbers, or text that holds numbers)
-    missing_codes : values that stand for "no answer" (-99, "99", "n/a"); compared as numbers where they are
-        numbers, as text otherwise
+    missing_codes : values that stand for "no answer" (-99, -99.0, "-99", "n/a"), or one alone; compared as numbers where
+        they are numbers, in whatever type they or the answers come, as text otherwise. NaN always does.
 
     Raises
     ------
@@ -58,7 +63,8 @@ def read_answers(data: pd.DataFrame, items: Sequence[str], missing_codes: Iterab
     absent = [item for item in items if item not in data.columns]
     if absent:
         raise EstimationError(f"the answers have no column {absent[0]!r}: check the item names of the blocks")
-    codes = {str(code).strip() for code in missing_codes}
+    several = isinstance(missing_codes, Iterable) and not isinstance(missing_codes, str)
+    codes = {str(code).strip() for code in (missing_codes if several else [missing_codes])}
     numeric = pd.to_numeric(pd.Series(sorted(codes), dtype="str"), errors="coerce").dropna().to_list()
     columns = {}
     for item in items:
@@ -99,9 +105,11 @@ class PLSPathModel:
     specification : constructs, items and arrows
     scheme : inner weighting scheme: "centroid", "factorial" or "path"
     missing : "mean" replaces a missing answer by the item's mean, in every resample by that resample's own;
-        "listwise" leaves out respondents with any answer missing. Respondents without any answer are left
-        out either way.
-    missing_codes : values that mean "no answer"
+        "listwise" (which other programs call casewise deletion: "casewise" is taken for the same) leaves out respondents
+        with any answer missing; "pairwise" takes every correlation from the respondents with both answers, and refuses a
+        sample, or drops and counts a resample, whose correlations then contradict each other (a matrix that is not
+        positive definite). Respondents without any answer are left out in every way.
+    missing_codes : values that mean "no answer", as in :func:`read_answers`
     weights : (n,) survey weights, one a row of `data`, or None
     customers : (n,) who gave each row of answers (null: somebody seen once), or None where nobody answered twice. Rows of
         one customer are not independent, so resamples and the jackknife take or leave them together.
@@ -109,7 +117,8 @@ class PLSPathModel:
     Raises
     ------
     EstimationError
-        Too few rows or customers, a constant or empty item, bad weights.
+        Too few rows or customers, a constant or empty item, bad weights, pairwise correlations that contradict each other,
+        or a first stage without a solution.
     """
 
     def __init__(
@@ -119,34 +128,58 @@ class PLSPathModel:
         *,
         scheme: Scheme = "path",
         missing: Missing = "mean",
-        missing_codes: Iterable = (),
+        missing_codes: Iterable | float = (),
         weights: Array | pd.Series | None = None,
         customers: pd.Series | None = None,
     ) -> None:
         if scheme not in SCHEMES:
             raise EstimationError(f"scheme {scheme!r} is unknown: use one of {', '.join(SCHEMES)}")
-        if missing not in ("mean", "listwise"):
-            raise EstimationError(f"missing={missing!r} is unknown: use 'mean' or 'listwise'")
+        if missing not in MISSING:
+            raise EstimationError(f"missing={missing!r} is unknown: use 'mean', 'listwise' or 'pairwise'")
+        if missing == "pairwise" and specification.products:
+            raise EstimationError(
+                "a product of scores needs both of every respondent: use missing='mean' or 'listwise'"
+            )
         self.specification = specification
         self.scheme = scheme
-        self.missing = missing
+        self.missing: Missing = "listwise" if missing == "casewise" else missing
         self.layout = Layout.of(specification)
-        answers = read_answers(data, specification.items, missing_codes)
-        survey_weights = _checked_weights(weights, len(answers))
-        keep = answers.notna().all(axis=1) if missing == "listwise" else answers.notna().any(axis=1)
+        answers = read_answers(data, specification.columns, missing_codes)
+        survey_weights = checked_weights(weights, len(answers))
+        keep = answers.notna().all(axis=1) if self.missing == "listwise" else answers.notna().any(axis=1)
         self.answers = answers[keep]
         self.left_out = int((~keep).sum())
         self.missing_share = self.answers.isna().mean()
         kept = keep.to_numpy()
-        respondents = None if customers is None else _respondents(customers[kept])
+        respondents = None if customers is None else respondents_of(customers[kept])
         self.respondents = len(self.answers) if respondents is None else int(respondents.max(initial=-1)) + 1
         self._check_rows()
         weighted = None if survey_weights is None else survey_weights[kept]
-        self.moments = Moments(self.answers.to_numpy(float), weighted, respondents)
-        constant = self.moments.full().constant[0]
-        if constant.any():
-            names = [item for item, flat in zip(specification.items, constant, strict=True) if flat]
-            raise EstimationError(f"item {names[0]!r} does not vary: leave it out of its block")
+        self.row_weights = np.ones(len(self.answers)) if weighted is None else weighted
+        self.row_respondents = np.arange(len(self.answers)) if respondents is None else respondents
+        values = self.answers.to_numpy(float)
+        self._base = Moments(values, weighted, respondents, "pairwise" if missing == "pairwise" else "mean")
+        self._check_moments(self._base.full())
+        self.moments: Moments | StagedMoments = self._base
+        if specification.staged:
+            self.moments = StagedMoments(self._base, values, weighted, respondents, specification, scheme)
+            outcome = Outcome(int(self.moments.full().outcome[0]))
+            if outcome is not Outcome.CONVERGED:
+                raise EstimationError(f"the first stage has no solution: {_REASONS[outcome]}; check its blocks")
+
+    def _check_moments(self, sample: MomentBatch) -> None:
+        constant = self.answers.columns[sample.constant[0]]
+        if len(constant):
+            raise EstimationError(f"item {constant[0]!r} does not vary: leave it out of its block")
+        if sample.outcome[0] == Outcome.UNPAIRED:
+            raise EstimationError(
+                "two items are hardly ever answered together: use missing='mean', or drop one of them"
+            )
+        if sample.outcome[0] == Outcome.INDEFINITE:
+            raise EstimationError(
+                "the correlations of different respondents contradict each other (not positive definite): "
+                "use missing='mean' or 'listwise'"
+            )
 
     def _check_rows(self) -> None:
         largest = max(
@@ -189,6 +222,12 @@ class PLSPathModel:
             )
         return PLSResults(self, batch, estimates, settings)
 
+    def standardised(self) -> Array:
+        """Standardised items (n, p) of the respondents used; a missing answer is 0, the mean."""
+        sample = self._base.full()
+        z = np.nan_to_num((self.answers.to_numpy(float) - sample.means[0]) / sample.deviations[0])
+        return self.moments.standardised(z) if isinstance(self.moments, StagedMoments) else z
+
     def _singular_part(self, batch: MomentBatch) -> str:
         for j in self.layout.mode_b:
             block = self.layout.block(j)
@@ -223,6 +262,11 @@ class PLSResults:
         return int(self.estimates.iterations[0])
 
     @cached_property
+    def point(self) -> dict[str, Array]:
+        """All `quantities` of the sample, as a batch of one."""
+        return quantities(self.moments, self.estimates, self.model.layout)
+
+    @cached_property
     def params(self) -> pd.Series:
         """Path coefficients, indexed by (source, target)."""
         return pd.Series(self.estimates.paths[0], index=self._arrows, name="estimate")
@@ -230,7 +274,7 @@ class PLSResults:
     @cached_property
     def loadings(self) -> pd.Series:
         """Correlation of each item with its composite, indexed by (construct, item)."""
-        return pd.Series(_own_loadings(self.estimates, self.model.layout)[0], index=self._items, name="loading")
+        return pd.Series(own_loadings(self.estimates, self.model.layout)[0], index=self._items, name="loading")
 
     @cached_property
     def weights(self) -> pd.Series:
@@ -283,7 +327,7 @@ class PLSResults:
         target = specification.constructs.index(path.target)
         ends = {end for p in rest for end in (p.source, p.target)}
         if ends == set(specification.constructs):
-            layout = Layout.of(replace(specification, paths=rest))
+            layout = Layout.of(replace(specification, paths=rest, components=(), products=()))
             smaller = estimate(self.moments.correlations, layout, self.model.scheme, **self.settings)
             if smaller.outcome[0] == Outcome.CONVERGED:
                 return float(np.nan_to_num(smaller.r_squared[0, target]))
@@ -293,7 +337,7 @@ class PLSResults:
     @cached_property
     def reliability(self) -> pd.DataFrame:
         """Cronbach's alpha, rho_A, rho_C and AVE of every construct (1 for single items)."""
-        values = quantities(self.moments, self.estimates, self.model.layout)["reliability"][0]
+        values = self.point["reliability"][0]
         return pd.DataFrame(values, index=pd.Index(self.specification.constructs), columns=list(COEFFICIENTS))
 
     @cached_property
@@ -325,11 +369,9 @@ class PLSResults:
 
     def composite_scores(self) -> pd.DataFrame:
         """Standardised composite scores of the respondents used (missing answers at their mean)."""
-        z = (self.model.answers - self.moments.means[0]) / self.moments.deviations[0]
-        scores = np.add.reduceat(
-            z.fillna(0.0).to_numpy() * self.estimates.weights[0], self.model.layout.starts[:-1], axis=1
-        )
-        return pd.DataFrame(scores, index=z.index, columns=list(self.specification.constructs))
+        z = self.model.standardised()
+        scores = np.add.reduceat(z * self.estimates.weights[0], self.model.layout.starts[:-1], axis=1)
+        return pd.DataFrame(scores, index=self.model.answers.index, columns=list(self.specification.constructs))
 
     def cautions(self) -> list[str]:
         """What a careful reader should know before trusting the estimates; empty if nothing."""
@@ -343,7 +385,7 @@ class PLSResults:
         for (construct, item), weight in self.weights.items():
             if weight < 0:
                 notes.append(f"item {item} enters {construct} with a negative weight")
-        return notes
+        return notes + inadmissible(self)
 
     def summary(self) -> dict[str, pd.DataFrame]:
         """Frames by name: paths, items, constructs."""
@@ -376,15 +418,12 @@ class PLSResults:
         if indices is None:
             if draws < 2:
                 raise EstimationError(f"draws={draws}: a bootstrap needs at least 2")
-            rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
-            indices = draw_indices(respondents, draws, rng)
-        indices = np.asarray(indices)
-        if indices.ndim != 2 or indices.shape[1] != respondents or indices.min() < 0 or indices.max() >= respondents:
-            raise EstimationError(f"indices must be (draws, {respondents}), numbers from 0 to {respondents - 1}")
-        small = np.uint16 if respondents <= np.iinfo(np.uint16).max else np.uint32
-        stored = indices.astype(small)
+            rng = np.random.default_rng(seed)
+            resamples = Resamples(respondents, draws, rng)
+        else:
+            rng, resamples = None, _given(indices, respondents)
         parts, outcomes = [], []
-        for batch in resampled(self.model.moments, stored):
+        for batch in resampled(self.model.moments, resamples, rng):
             fitted = self._estimate(batch)
             parts.append(quantities(batch, fitted, self.model.layout))
             outcomes.append(fitted.outcome)
@@ -393,11 +432,11 @@ class PLSResults:
         if used.sum() < 2:
             raise EstimationError(f"only {int(used.sum())} of {len(used)} resamples could be estimated")
         values = {name: np.concatenate([part[name] for part in parts])[used] for name in parts[0]}
-        return BootstrapResults(self, stored, outcome, values)
+        return BootstrapResults(self, resamples, outcome, values)
 
     def jackknife(self) -> dict[str, Array]:
         """Every quantity with one respondent left out in turn: arrays (respondents, ...), failed ones NaN."""
-        step = 256
+        step = 512
         parts = []
         for start in range(0, self.model.respondents, step):
             batch = self.model.moments.without_each(slice(start, start + step))
@@ -409,8 +448,8 @@ class PLSResults:
             batch.correlations,
             self.model.layout,
             self.model.scheme,
-            failed=batch.constant.any(axis=1),
-            orientation=_own_loadings(self.estimates, self.model.layout)[0],
+            failed=batch.outcome,
+            orientation=own_loadings(self.estimates, self.model.layout)[0],
             **self.settings,
         )
 
@@ -435,14 +474,22 @@ class BootstrapResults:
 
     `values` holds, by name, arrays with one row a used resample: paths (A), total_effects (J, J), r_squared
     (J), loadings (p), weights (p), reliability (J, 4), htmt (J, J), correlations (J, J), means (p),
-    deviations (p).
+    deviations (p), and product_deviations (I) where constructs are multiplied.
     """
 
     results: PLSResults
-    indices: NDArray[np.unsignedinteger]
+    resamples: Resamples
     outcome: NDArray[np.int64]
     values: dict[str, Array]
     _jackknife: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    @property
+    def indices(self) -> NDArray[np.integer]:
+        """Numbers of the respondents in every resample: (draws, respondents), drawn again at every call.
+
+        `resamples` has them some at a time, which takes less memory.
+        """
+        return np.concatenate(list(self.resamples.batches()))
 
     @property
     def draws(self) -> int:
@@ -476,7 +523,7 @@ class BootstrapResults:
         draws = self.values[quantity]
         if method == "percentile":
             return percentile_interval(draws, confidence)
-        point = quantities(self.results.moments, self.results.estimates, self.results.model.layout)[quantity][0]
+        point = self.results.point[quantity][0]
         return self._bca(point, draws, self.jackknife[quantity], confidence)
 
     def interval_of(
@@ -486,7 +533,7 @@ class BootstrapResults:
         draws = function(self.values)
         if method == "percentile":
             return percentile_interval(draws, confidence)
-        point = function(quantities(self.results.moments, self.results.estimates, self.results.model.layout))[0]
+        point = function(self.results.point)[0]
         return self._bca(point, draws, function(self.jackknife), confidence)
 
     @staticmethod
@@ -531,8 +578,9 @@ class BootstrapResults:
 
 def quantities(moments: MomentBatch, estimates: Estimates, layout: Layout) -> dict[str, Array]:
     """Everything that intervals are asked for, as arrays with a leading batch axis."""
-    loadings = _own_loadings(estimates, layout)
-    return {
+    loadings = own_loadings(estimates, layout)
+    products = {} if moments.product_deviations is None else {"product_deviations": moments.product_deviations}
+    return products | {
         "paths": estimates.paths,
         "total_effects": estimates.total_effects,
         "r_squared": estimates.r_squared,
@@ -546,15 +594,25 @@ def quantities(moments: MomentBatch, estimates: Estimates, layout: Layout) -> di
     }
 
 
-def resampled(moments: Moments, indices: NDArray[np.integer]) -> Iterator[MomentBatch]:
-    """Moments of the resamples of respondents in `indices`, in batches that fit the processor's cache."""
-    step = int(np.clip(4_000_000 // moments.respondents, 1, 256))
-    for start in range(0, len(indices), step):
-        yield moments.batch(counts_of(indices[start : start + step], moments.respondents))
+def resampled(
+    moments: Moments | StagedMoments,
+    resamples: Resamples | NDArray[np.integer],
+    rng: np.random.Generator | None = None,
+) -> Iterator[MomentBatch]:
+    """Moments of resamples, or of those with the respondents in `resamples` (draws, respondents), in batches.
+
+    rng : generator that draws them and moves on, in place of one that begins where `resamples` say
+    """
+    if not isinstance(resamples, Resamples):
+        resamples = _given(resamples, moments.respondents)
+    return map(moments.batch, resamples.counts(rng))
 
 
-def _own_loadings(estimates: Estimates, layout: Layout) -> Array:
-    return estimates.cross_loadings[:, np.arange(len(layout.owner)), layout.owner]
+def _given(indices: NDArray[np.integer], respondents: int) -> Resamples:
+    indices = np.asarray(indices)
+    if indices.ndim != 2 or indices.shape[1] != respondents or indices.min() < 0 or indices.max() >= respondents:
+        raise EstimationError(f"indices must be (draws, {respondents}), numbers from 0 to {respondents - 1}")
+    return Resamples(respondents, len(indices), indices)
 
 
 def _route(specification: Specification, route: Sequence[str]) -> list[int]:
@@ -566,7 +624,7 @@ def _route(specification: Specification, route: Sequence[str]) -> list[int]:
     return [arrows.index(step) for step in steps]
 
 
-def _respondents(customers: pd.Series) -> NDArray[np.int64]:
+def respondents_of(customers: pd.Series) -> NDArray[np.int64]:
     """Number of the customer behind each row; rows without a customer have one of their own."""
     codes, known = pd.factorize(customers)
     unknown = codes < 0
@@ -574,7 +632,7 @@ def _respondents(customers: pd.Series) -> NDArray[np.int64]:
     return codes
 
 
-def _checked_weights(weights: Array | pd.Series | None, rows: int) -> Array | None:
+def checked_weights(weights: Array | pd.Series | None, rows: int) -> Array | None:
     if weights is None:
         return None
     values = np.asarray(weights, dtype=float)

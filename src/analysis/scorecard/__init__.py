@@ -19,6 +19,7 @@ from analysis.scorecard.cleaning import (
     sales_table,
 )
 from analysis.scorecard.facts import answer_facts, for_people, missed
+from analysis.scorecard.link import daily_discount, link_truth, raised_money, score_limit, score_shares
 from analysis.scorecard.loyalty import (
     Limit,
     limit,
@@ -40,6 +41,7 @@ __all__ = [
     "answer_facts",
     "campaign_entries",
     "cleaning_entries",
+    "daily_discount",
     "distances",
     "effect_facts",
     "effect_rows",
@@ -51,6 +53,7 @@ __all__ = [
     "join",
     "kind_facts",
     "limit",
+    "link_truth",
     "loyalty_entries",
     "missed",
     "parameter_table",
@@ -60,6 +63,7 @@ __all__ = [
     "plan_of",
     "precision_table",
     "profit_table",
+    "raised_money",
     "recall_facts",
     "recall_table",
     "redemptions",
@@ -67,6 +71,8 @@ __all__ = [
     "response_facts",
     "sales_facts",
     "sales_table",
+    "score_limit",
+    "score_shares",
     "segment_entries",
     "stage_table",
     "tally",

@@ -12,6 +12,7 @@ from analysis.loyalty import EstimationError, PLSPathModel, Repair, Specificatio
 from analysis.loyalty.kernel import Layout, Outcome, Scheme, estimate
 from analysis.loyalty.scores import levels, scale_limits
 from analysis.scorecard.card import CHANCE, entries, finding
+from analysis.scorecard.link import link_entries
 from analysis.scorecard.words import Words
 from analysis.simulate.satisfaction import Contact, Item, SatisfactionPlan, respondents
 
@@ -121,6 +122,7 @@ def path_rows(planted: pd.DataFrame, limit: Limit, shown: pd.DataFrame, consiste
     table = table.merge(limit.paths.rename("limit").reset_index(), on=keys, how="left")
     names = {"estimate": "corrected", "low": "corrected_low", "high": "corrected_high"}
     table = table.merge(consistent.rename(columns=names), on=keys, how="left")
+    table["latent"] = table["latent"].fillna(0.0)  # an arrow of the model that the world does not have
     order = [*keys, "latent", "limit", "found", "low", "high", "corrected", "corrected_low", "corrected_high"]
     return table[order].assign(path=table["source"] + " → " + table["target"])
 
@@ -165,9 +167,14 @@ def response_facts(plan: SatisfactionPlan) -> dict[str, object]:
 
 
 def loyalty_entries(
-    paths: pd.DataFrame, limit: Limit, plan: SatisfactionPlan, findings: Mapping[str, dict], words: Words
+    paths: pd.DataFrame,
+    limit: Limit,
+    plan: SatisfactionPlan,
+    money: float | None,
+    findings: Mapping[str, dict],
+    words: Words,
 ) -> pd.DataFrame:
-    """Section of the card: the paths, the level of satisfaction, and the links from it to purchases that are planted."""
+    """Section of the card: the paths, the level of satisfaction, the links from it, and what ten points of it are worth."""
     rows = [
         (words("quantity_path", path=r["path"]), r["limit"], r["found"], r["low"], r["high"])
         for r in paths.to_dict("records")
@@ -175,10 +182,5 @@ def loyalty_entries(
     rows.append(
         finding(words("quantity_satisfaction"), limit.levels["Satisfaction"], findings.get("satisfaction_score"))
     )
-    links = {"rate": plan.rate_effect, "hazard": plan.hazard_effect}
-    rows += [
-        finding(words(f"quantity_{name}_effect"), effect, findings.get(f"satisfaction_{name}_effect"))
-        for name, effect in links.items()
-        if effect
-    ]
-    return entries(rows, "why_response" if response_facts(plan)["selective"] else CHANCE)
+    survey = entries(rows, "why_response" if response_facts(plan)["selective"] else CHANCE)
+    return pd.concat([survey, link_entries(plan, money, findings, words)], ignore_index=True)

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import chndtr
 
+from analysis.multiplicity import adjust_p_values
 from analysis.segmentation.early import person_attributes
 
 RARE = 0.02
@@ -88,18 +89,9 @@ def describe_segments(
     table["p_holm"] = np.nan
     tested = table["p"].notna()
     if tested.any():
-        table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy(dtype=float))
+        table.loc[tested, "p_holm"] = adjust_p_values(table.loc[tested, "p"].to_numpy(dtype=float))
     table["differs"] = table["p_holm"] < level
     return table.sort_values(["effect", "variable"], ascending=[False, True], ignore_index=True)[COLUMNS]
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """P-values corrected for their number (Holm 1979), shape (m,). That of statsmodels collects garbage at every call."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected
 
 
 def _numeric(column: pd.Series) -> bool:

@@ -151,7 +151,7 @@ class _Batch:
             return _rng(settings, batch, stream)
 
         self.people = people.draw(world.people, first + 1, n, rng("people"))
-        age = _standardised(world.people.age_bands, self.people.age_band)
+        age = standardised(world.people.age_bands, self.people.age_band)
         self.latents = satisfaction.latents(n, world.satisfaction, rng("latents"), self.people.trait, age=age)
         self.lapsed = purchases.lapses(
             self.people, satisfaction.hazard_multiplier(self.latents, world.satisfaction), rng("lapses")
@@ -367,7 +367,7 @@ def _named(levels: tuple, codes: NDArray) -> NDArray:
     return np.array([level.name for level in levels])[codes]
 
 
-def _standardised(levels: tuple, codes: NDArray) -> NDArray[np.float64]:
+def standardised(levels: tuple, codes: NDArray) -> NDArray[np.float64]:
     """Level numbers with mean 0 and variance 1 over everybody."""
     share, level = np.array([one.share for one in levels]), np.arange(len(levels))
     share /= share.sum()
