@@ -65,13 +65,14 @@ lab: $(ENVIRONMENT)  ## open the notebooks in JupyterLab
 notebooks: $(ENVIRONMENT)  ## re-execute and normalise the committed notebooks
 	@$(PY) -m analysis.run notebooks
 
-bench: $(ENVIRONMENT)  ## what notebooks, size, cleaning and models cost (ONLY=walk, scale, cleaning, valuation, segmentation or loyalty; SIZE=full)
+bench: $(ENVIRONMENT)  ## what notebooks, size, cleaning and models cost (ONLY=walk, scale, cleaning, valuation, segmentation, loyalty or campaigns; SIZE=full)
 	@$(if $(filter-out walk,$(ONLY)),,$(PY) benchmarks/walk.py $(STUDY))
 	@$(if $(filter-out scale,$(ONLY)),,$(PY) benchmarks/scale.py)
 	@$(if $(filter-out cleaning,$(ONLY)),,$(PY) benchmarks/cleaning.py)
 	@$(if $(filter-out valuation,$(ONLY)),,$(PY) benchmarks/valuation.py)
 	@$(if $(filter-out segmentation,$(ONLY)),,$(PY) benchmarks/segmentation.py)
 	@$(if $(filter-out loyalty,$(ONLY)),,$(PY) benchmarks/loyalty.py)
+	@$(if $(filter-out campaigns,$(ONLY)),,$(PY) benchmarks/campaigns.py)
 
 coverage: $(ENVIRONMENT)  ## how often intervals hold the truth (REPLICATIONS=2000; ONLY=value, ate, path, sizes or link)
 	@ONLY=$(ONLY) REPLICATIONS=$(REPLICATIONS) $(PY) benchmarks/coverage.py

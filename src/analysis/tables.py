@@ -377,6 +377,7 @@ CONTRACTS = {
                 **_optional(TEXT, "campaign", "offer"),
                 **_optional(REAL, "expected_incremental_profit", "cost"),
                 **_optional(WHOLE, "rank", low=1),
+                **_optional(FLAG, "listed", "holdout"),
             },
         ),
     )

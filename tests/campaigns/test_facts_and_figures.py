@@ -71,7 +71,6 @@ def all_facts(case, contact=CONTACT, margin=MARGIN):
         "wrong_assumptions": {"window": 28, "design": design},
         "next_test": plan | {"design": design},
         "next_test_note": plan | {"design": design},
-        "no_target_list": {"design": design},
         "written": {"rows": 1, "profits": 0, "verdict": case.pooled.verdict},
     }
 

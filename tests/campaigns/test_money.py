@@ -1,12 +1,13 @@
 """From effect to profit: identities, coverage, and what happens when a number is missing."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.campaigns.effects import DifferenceInMeans, EffectResults
-from analysis.campaigns.money import CampaignProfit, break_even_line, scenarios
+from analysis.campaigns.money import CampaignProfit, break_even_line, lifetime_effect, scenarios
 
 
 def effect(value, se):
@@ -91,3 +92,62 @@ def test_line_and_scenarios_agree_with_the_profit():
 def test_bad_input_is_named(wrong):
     with pytest.raises(ValueError, match="must"):
         CampaignProfit(effect(1.0, 1.0), **({"contacts": 10, "margin": 0.3} | wrong))
+
+
+def test_production_and_offers_cost_whatever_a_contact_costs():
+    case = CampaignProfit(effect(10.0, 2.0), 500, 0.3, contact_cost=1.0, discounts=250.0, production=400.0)
+    assert case.spend == 1150
+    assert case.profit().value == 350
+    assert case.break_even_contact_cost().value == pytest.approx(1.7)
+    table = scenarios(effect(10.0, 2.0), 500, [0.3], [1.0], 250.0, production=400.0)
+    assert table["profit"].tolist() == [350]
+    with pytest.raises(ValueError, match="costs not negative"):
+        CampaignProfit(effect(10.0, 2.0), 500, 0.3, 1.0, production=-1.0)
+
+
+def test_break_even_response_earns_nothing():
+    case = CampaignProfit(effect(10.0, 2.0), 500, 0.25, contact_cost=1.0)
+    needed = case.break_even_response(order_value=80.0, without=0.03)
+    assert needed == pytest.approx(0.08)  # one more order in twenty, each of 20 margin, pays for a contact of 1
+    assert (needed - 0.03) * 80 * 0.25 == pytest.approx(1.0)
+    assert CampaignProfit(effect(10.0, 2.0), 500, 0.25).break_even_response(80.0) is None
+    with pytest.raises(ValueError, match="order_value must be positive"):
+        case.break_even_response(0.0)
+
+
+def test_cost_per_incremental_order():
+    case = CampaignProfit(effect(10.0, 2.0), 500, 0.3, contact_cost=1.0, production=500.0)
+    found, reason = case.cost_per_order(effect(0.1, 0.02))
+    low, high = effect(0.1, 0.02).interval()
+    assert reason is None
+    assert (found.value, found.low, found.high) == pytest.approx((20.0, 2 / high, 2 / low))
+    assert case.cost_per_order(effect(0.1, 0.2))[0].high == np.inf
+    assert case.cost_per_order(effect(-0.1, 0.02)) == (None, "no_more_orders")
+    assert CampaignProfit(effect(10.0, 2.0), 500, 0.3).cost_per_order(effect(0.1, 0.02)) == (None, "no_contact_cost")
+
+
+def test_cost_per_order_covers_the_cost():
+    rng = np.random.default_rng(7)
+    covered = []
+    for _ in range(200):
+        d = np.arange(2000) % 2
+        orders = rng.poisson(0.3 + 0.1 * d)
+        case = CampaignProfit(effect(1.0, 0.1), 1000, 0.3, contact_cost=2.0)
+        found, _ = case.cost_per_order(DifferenceInMeans(orders, d).fit())
+        covered.append(found.low <= 20 <= found.high)
+    assert abs(np.mean(covered) - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 200)
+
+
+def test_lifetime_effect_or_why_there_is_none():
+    rng = np.random.default_rng(3)
+    panel = pd.DataFrame({"customer_id": [f"c{i}" for i in range(400)], "treated": np.arange(400) % 2})
+    panel["before"] = rng.gamma(2, 10, 400)
+    value = 3 * panel["before"] + 5 * panel["treated"] + rng.normal(0, 5, 400)
+    values = pd.DataFrame({"customer_id": panel["customer_id"], "residual_value": value})
+    plain, reason = lifetime_effect(panel, values)
+    adjusted, _ = lifetime_effect(panel, values, "before")
+    assert reason is None and adjusted.se < 0.5 * plain.se
+    assert adjusted.interval()[0] <= 5 <= adjusted.interval()[1]
+    assert lifetime_effect(panel, values.iloc[:100]) == (None, "no_value")
+    assert lifetime_effect(panel, values[["customer_id"]]) == (None, "no_value")
+    assert lifetime_effect(panel.assign(treated=1), values) == (None, "no_comparison")

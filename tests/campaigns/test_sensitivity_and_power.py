@@ -70,3 +70,22 @@ def test_bad_input_is_named():
     ):
         with pytest.raises(ValueError, match="must"):
             call()
+
+
+def test_power_is_that_of_the_sample_size():
+    n = power.sample_size_means(2.0, 9.0, 0.8, share_treated=0.3)
+    assert power.power_of_difference(2.0, n, 9.0, share_treated=0.3) == pytest.approx(0.8, abs=1e-4)
+    assert power.power_of_difference(0.0, n, 9.0) == pytest.approx(0.05)
+    assert power.power_of_difference(1.0, n, 0.0) == 1.0
+    with pytest.raises(ValueError, match="customers must be positive"):
+        power.power_of_difference(1.0, 0, 1.0)
+
+
+def test_smallest_holdout_finds_the_effect_and_one_less_does_not():
+    held = power.holdout_size(10_000, 2.0, 20.0)
+    assert 0 < held < 5_000
+    assert power.detectable_effect(10_000, 20.0, share_treated=1 - held / 10_000) == pytest.approx(2.0)
+    assert power.power_of_difference(2.0, 10_000, 20.0, share_treated=1 - (held - 10) / 10_000) < 0.8
+    assert power.holdout_size(100, 2.0, 20.0) is None
+    with pytest.raises(ValueError, match="customers must be positive"):
+        power.holdout_size(0, 2.0, 20.0)

@@ -425,7 +425,7 @@ STUDIES = [
     ("personal column of no source", r"privacy\.personal: 'nope\.x' is not a source\.column", {"privacy": {"personal": ["nope.x"]}}),
     ("groups of nobody", r"privacy\.small_group: ", {"privacy": {"small_group": 0}}),
     ("survey without a scale", r"survey: missing; say the answer scale", {"tables": {"survey_responses": {"source": "orders", "columns": {"response_id": "order"}}}}),
-    ("scale downwards", r"survey: scale \[10\.0, 1\.0\] does not go from low to high", survey(scale=(10, 1))),
+    ("scale downwards", r"survey.scale: scale \[10\.0, 1\.0\] does not go from low to high", survey(scale=(10, 1))),
     ("scale of three", r"survey\.scale: ", survey(scale=(1, 2, 3))),
     ("no item mapped", r"no item of survey\.blocks is mapped", survey()),
     ("simulation of Mars", r"simulation\.world: ", {"simulation": {"world": "mars", "customers": 100}}),

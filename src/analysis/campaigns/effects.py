@@ -8,7 +8,7 @@ household first. ``treated`` is 1 for customers in the campaign and 0 for the co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,7 @@ class EffectResults:
     baseline : what the treated would have had without the campaign, in the outcome's unit.
     diagnostics : numbers that say how the estimate was reached (variance ratio, effective sample size …).
     clusters : shape (n,), whom each contribution belongs to, where contributions were summed within households.
+    baseline_contributions : shape (n,), each customer's part of the baseline's error, where the estimator keeps it.
     """
 
     method: str
@@ -55,6 +56,7 @@ class EffectResults:
     baseline: float = np.nan
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     clusters: NDArray[np.object_] | None = field(default=None, repr=False)
+    baseline_contributions: Array | None = field(default=None, repr=False)
 
     @property
     def params(self) -> pd.Series:
@@ -91,6 +93,32 @@ class EffectResults:
         """Effect as a share of the baseline; nan when the baseline is zero."""
         return self.effect / self.baseline if self.baseline else np.nan
 
+    def relative_interval(self, confidence: float = 0.95, method: str = "fieller") -> tuple[float, float]:
+        """Limits of the effect as a share of the baseline, which is itself an estimate.
+
+        Parameters
+        ----------
+        method : ``fieller`` (holds whatever the ratio's distribution; infinite limits when the baseline could be zero)
+        or ``delta`` (symmetric, first order).
+
+        Returns
+        -------
+        Lower and upper limit; (nan, nan) when the estimator kept no error of the baseline, or the baseline is zero.
+
+        Source: Fieller (1954), JRSS B 16:175; delta method, Deng, Knoblich & Lu (2018), KDD.
+        """
+        b = self.baseline_contributions
+        if b is None or not self.baseline:
+            return np.nan, np.nan
+        a, critical = self.contributions, float(stats.t.ppf(0.5 + confidence / 2, self.dof))
+        if method == "fieller":
+            return fieller(self.effect, self.baseline, a @ a, b @ b, a @ b, critical)
+        if method == "delta":
+            ratio = self.effect / self.baseline
+            reach = critical * float(np.linalg.norm(a - ratio * b)) / abs(self.baseline)
+            return ratio - reach, ratio + reach
+        raise ValueError(f"method must be fieller or delta, not {method}")
+
     def summary(self, alpha: float = 0.05) -> pd.DataFrame:
         """One row: estimate, standard error, t, p, limits, sizes of the arms, method."""
         low, high = self.interval(1 - alpha)
@@ -106,6 +134,32 @@ class EffectResults:
             "method": self.method,
         }
         return pd.DataFrame([row], index=["effect"])
+
+
+def fieller(
+    numerator: float,
+    denominator: float,
+    variance_numerator: float,
+    variance_denominator: float,
+    covariance: float,
+    critical: float,
+) -> tuple[float, float]:
+    """Limits of a ratio of two estimates: every value that their joint normal distribution does not reject.
+
+    Returns
+    -------
+    Lower and upper limit; (−inf, inf) when the denominator cannot be told from zero, since the set is then unbounded.
+
+    Source: Fieller (1954), JRSS B 16:175.
+    """
+    square = critical**2
+    a = denominator**2 - square * variance_denominator
+    b = numerator * denominator - square * covariance
+    c = numerator**2 - square * variance_numerator
+    if a <= 0:
+        return -np.inf, np.inf
+    root = np.sqrt(max(0.0, b**2 - a * c))
+    return float((b - root) / a), float((b + root) / a)
 
 
 def _arms(outcome: ArrayLike, treated: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -154,7 +208,7 @@ class DifferenceInMeans:
 
     Parameters
     ----------
-    outcome : shape (n,). treated : shape (n,), 0 or 1.
+    outcome : shape (n,). treated : shape (n,), 0 or 1. weights : shape (n,), survey weights of any scale, or None.
     cov_type : ``HC2`` (Welch's standard error with Satterthwaite's degrees of freedom) or ``pooled`` (equal variances).
 
     Source: Welch (1947), Biometrika 34:28; HC2 equals Welch for two groups (Samii & Aronow 2012).
@@ -162,14 +216,18 @@ class DifferenceInMeans:
 
     outcome: ArrayLike
     treated: ArrayLike
+    weights: ArrayLike | None = None
 
     def fit(self, cov_type: str = "HC2") -> EffectResults:
         """Estimate; raises ``EstimationError`` when an arm has fewer than two customers."""
         y, d = _arms(self.outcome, self.treated)
         n1, n0 = int(d.sum()), int((~d).sum())
-        mean1, mean0 = y[d].mean(), y[~d].mean()
-        v1, v0 = y[d].var(ddof=1), y[~d].var(ddof=1)
-        psi = np.where(d, (y - mean1) / n1 * np.sqrt(n1 / (n1 - 1)), -(y - mean0) / n0 * np.sqrt(n0 / (n0 - 1)))
+        mean1, psi1 = _mean(y, self.weights, d)
+        mean0, psi0 = _mean(y, self.weights, ~d)
+        # Squared standard errors times n, which without weights are the arms' variances.
+        v1, v0 = float(psi1 @ psi1) * n1, float(psi0 @ psi0) * n0
+        psi = np.empty(len(y))
+        psi[d], psi[~d] = psi1, -psi0
         if cov_type == "HC2":
             variance = v1 / n1 + v0 / n0
             parts = (v1 / n1) ** 2 / (n1 - 1) + (v0 / n0) ** 2 / (n0 - 1)
@@ -182,8 +240,31 @@ class DifferenceInMeans:
         else:
             raise ValueError(f"cov_type must be HC2 or pooled, not {cov_type}")
         return EffectResults(
-            "difference_in_means", float(mean1 - mean0), float(np.sqrt(variance)), n1, n0, psi, float(dof), float(mean0)
+            "difference_in_means",
+            float(mean1 - mean0),
+            float(np.sqrt(variance)),
+            n1,
+            n0,
+            psi,
+            float(dof),
+            float(mean0),
+            baseline_contributions=np.where(d, 0.0, -psi),
         )
+
+
+def _mean(y: Array, weights: ArrayLike | None, arm: NDArray[np.bool_]) -> tuple[float, Array]:
+    """Mean of an arm and each customer's part of its error, linearised where customers are weighted."""
+    values = y[arm]
+    if weights is None:
+        n, middle = len(values), float(values.mean())
+        return middle, (values - middle) / n * np.sqrt(n / (n - 1))
+    w = np.asarray(weights, dtype=float)[arm]
+    if not np.isfinite(w).all() or (w < 0).any() or (w > 0).sum() < 2:
+        raise ValueError("weights must be finite and not negative, and above zero for at least two customers an arm")
+    share, n = w / w.sum(), int((w > 0).sum())
+    # From the first value on, so that a constant has exactly its own mean and no error.
+    middle = float(values[0] + share @ (values - values[0]))
+    return middle, share * (values - middle) * np.sqrt(n / (n - 1))
 
 
 @dataclass(frozen=True)
@@ -235,6 +316,7 @@ class CUPED:
     Parameters
     ----------
     outcome, treated : shape (n,). before : shape (n,) or (n, k), the same measure before the campaign.
+    weights : shape (n,), survey weights, or None; the slope is found without them, which costs precision alone.
 
     Source: Deng, Xu, Kohavi & Walker (2013), WSDM: ŷ = y − θ(x − x̄), θ = cov(y, x) / var(x).
     """
@@ -242,17 +324,19 @@ class CUPED:
     outcome: ArrayLike
     treated: ArrayLike
     before: ArrayLike
+    weights: ArrayLike | None = None
 
-    def fit(self) -> EffectResults:
-        """Estimate; ``diagnostics["variance_ratio"]`` is the variance achieved over that without the adjustment."""
+    def fit(self, theta: str = "within") -> EffectResults:
+        """Estimate; ``diagnostics["variance_ratio"]`` is the variance achieved over that without the adjustment.
+
+        ``theta`` is ``within`` (moments within the arms, so that the effect itself does not leak into the slope) or
+        ``pooled`` (over all customers, as the paper prints it).
+        """
         y, d = _arms(self.outcome, self.treated)
-        z = _design(self.before, len(y))
-        x = z[:, 1:]
-        # Within-arm moments: the treatment effect itself must not leak into θ.
-        within = np.where(d[:, None], x - x[d].mean(axis=0), x - x[~d].mean(axis=0))
-        theta = _ols(np.where(d, y - y[d].mean(), y - y[~d].mean()), within)[0] if x.shape[1] else np.zeros(0)
-        adjusted = DifferenceInMeans(y - x @ theta, d).fit()
-        plain = DifferenceInMeans(y, d).fit()
+        x = _design(self.before, len(y))[:, 1:]
+        slope = _slope(y, x, d, theta)
+        adjusted = DifferenceInMeans(y - x @ slope, d, self.weights).fit()
+        plain = DifferenceInMeans(y, d, self.weights).fit()
         ratio = float((adjusted.se / plain.se) ** 2) if plain.se > 0 else np.nan
         return EffectResults(
             "cuped",
@@ -264,7 +348,125 @@ class CUPED:
             adjusted.dof,
             adjusted.baseline,
             {"variance_ratio": ratio, "unadjusted": plain.effect},
+            baseline_contributions=adjusted.baseline_contributions,
         )
+
+
+def _slope(y: Array, x: Array, d: NDArray[np.bool_], theta: str) -> Array:
+    """CUPED's θ; shape (k,)."""
+    if theta not in ("within", "pooled"):
+        raise ValueError(f"theta must be within or pooled, not {theta}")
+    if not x.shape[1]:
+        return np.zeros(0)
+    groups = (d, ~d) if theta == "within" else (np.ones_like(d),)
+    centred_x, centred_y = x.copy(), y.copy()
+    for group in groups:
+        centred_x[group] -= x[group].mean(axis=0)
+        centred_y[group] -= y[group].mean()
+    return _ols(centred_y, centred_x)[0]
+
+
+@dataclass(frozen=True)
+class LinAdjustment:
+    """Average effect from a regression of its own in each arm, on covariates centred over both (randomised arms).
+
+    Parameters
+    ----------
+    outcome, treated : shape (n,). covariates : shape (n, k) or (n,), measured before the campaign.
+
+    Source: Lin (2013), Annals of Applied Statistics 7:295: never less precise than the difference in means in large
+    samples, whatever the shares of the arms. HC2 standard error, that of the treatment in the regression with all
+    treatment × covariate products; it speaks of the customers in the campaign.
+    """
+
+    outcome: ArrayLike
+    treated: ArrayLike
+    covariates: ArrayLike
+
+    def fit(self) -> EffectResults:
+        """Estimate; ``diagnostics["variance_ratio"]`` as in :class:`CUPED`.
+
+        Raises ``EstimationError`` (``too_few``) when an arm has no more customers than the regression has terms.
+        """
+        y, d = _arms(self.outcome, self.treated)
+        z = _design(self.covariates, len(y))
+        terms = int(np.linalg.matrix_rank(z))
+        if min(d.sum(), (~d).sum()) <= terms:
+            raise EstimationError("too_few", f"an arm has no more customers than the {terms} terms of the regression")
+        mean1, psi1 = _intercept(y[d], z[d])
+        mean0, psi0 = _intercept(y[~d], z[~d])
+        psi, base = np.empty(len(y)), np.zeros(len(y))
+        psi[d], psi[~d], base[~d] = psi1, -psi0, psi0
+        plain = DifferenceInMeans(y, d).fit()
+        return EffectResults(
+            "lin",
+            mean1 - mean0,
+            float(np.linalg.norm(psi)),
+            plain.n_treated,
+            plain.n_control,
+            psi,
+            float(len(y) - 2 * terms),
+            mean0,
+            {"variance_ratio": float(psi @ psi / plain.se**2) if plain.se > 0 else np.nan, "unadjusted": plain.effect},
+            baseline_contributions=base,
+        )
+
+
+def _intercept(y: Array, z: Array) -> tuple[float, Array]:
+    """Constant of a least-squares regression and each row's HC2 part of its error."""
+    beta, inverse = _ols(y, z)
+    leverage = np.einsum("ij,jk,ik->i", z, inverse, z)
+    residual = y - z @ beta
+    # A row that alone decides a coefficient has leverage one and no residual: it adds nothing.
+    scaled = np.where(leverage < 1 - 1e-9, residual / np.sqrt(np.maximum(1 - leverage, 1e-9)), 0.0)
+    return float(beta[0]), (z @ inverse[:, 0]) * scaled
+
+
+@dataclass(frozen=True)
+class RatioOfMeans:
+    """Difference between arms of a ratio of two means, such as orders a visit or spend an order (randomised arms).
+
+    Parameters
+    ----------
+    numerator, denominator, treated : shape (n,), one row a customer. before : pair of the same numerator and
+    denominator before the campaign, each shape (n,), or None.
+
+    Source: delta method, Deng, Knoblich & Lu (2018), KDD; with ``before``, CUPED on the linearised ratios.
+    """
+
+    numerator: ArrayLike
+    denominator: ArrayLike
+    treated: ArrayLike
+    before: tuple[ArrayLike, ArrayLike] | None = None
+
+    def fit(self, theta: str = "within") -> EffectResults:
+        """Estimate, ``theta`` as in :class:`CUPED`; raises ``EstimationError`` (``no_denominator``) where an arm's
+        denominator is zero on average."""
+        y, d = _arms(self.numerator, self.treated)
+        s, _ = _arms(self.denominator, self.treated)
+        linear = _linearised(y, s, (d, ~d))
+        plain = DifferenceInMeans(linear, d).fit()
+        if self.before is None:
+            return replace(plain, method="ratio")
+        past, visits = (_arms(column, self.treated)[0] for column in self.before)
+        x = _linearised(past, visits, (d, ~d))
+        groups = (d, ~d) if theta == "within" else (np.ones_like(d),)
+        slope = _slope(_linearised(y, s, groups), _linearised(past, visits, groups)[:, None], d, theta)[0]
+        found = DifferenceInMeans(linear - slope * (x - past.mean() / visits.mean()), d).fit()
+        ratio = float((found.se / plain.se) ** 2) if plain.se > 0 else np.nan
+        return replace(found, method="ratio_cuped", diagnostics={"variance_ratio": ratio, "unadjusted": plain.effect})
+
+
+def _linearised(y: Array, s: Array, groups: Sequence[NDArray[np.bool_]]) -> Array:
+    """R + (y − R·s) / s̄ within each group: its mean is the group's ratio R, its variance the delta method's."""
+    linear = np.empty(len(y))
+    for group in groups:
+        middle = s[group].mean()
+        if middle == 0:
+            raise EstimationError("no_denominator", "the ratio's denominator is zero on average in an arm")
+        ratio = y[group].mean() / middle
+        linear[group] = ratio + (y[group] - ratio * s[group]) / middle
+    return linear
 
 
 @dataclass(frozen=True)
@@ -519,6 +721,11 @@ def pool(
     psi = np.bincount(codes, weights=stacked)
     groups = len(psi)
     psi = psi * np.sqrt(groups / (groups - 1)) if groups > 1 else psi
+    kept = [r.baseline_contributions for r in results]
+    baseline = None
+    if all(b is not None for b in kept):
+        scaled = np.concatenate([w * b for w, b in zip(share, kept, strict=True)])
+        baseline = np.bincount(codes, weights=scaled) * (np.sqrt(groups / (groups - 1)) if groups > 1 else 1.0)
     return EffectResults(
         method or results[0].method,
         float(share @ [r.effect for r in results]),
@@ -530,6 +737,7 @@ def pool(
         float(share @ [r.baseline for r in results]),
         {"campaigns": float(len(results)), "households": float(groups)},
         np.asarray(households, dtype=object),
+        baseline,
     )
 
 
@@ -549,3 +757,52 @@ def difference(first: EffectResults, second: EffectResults) -> EffectResults:
         min(first.dof, second.dof),
         clusters=np.asarray(households, dtype=object),
     )
+
+
+def tail_sensitivity(
+    outcome: ArrayLike,
+    treated: ArrayLike,
+    before: ArrayLike | None = None,
+    quantiles: Sequence[float] = (0.99, 0.999),
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Does the effect hang on a few large customers: as measured, with large values cut down, without the largest.
+
+    Parameters
+    ----------
+    outcome, treated : shape (n,). before : shape (n,) or (n, k), for CUPED, or None for the difference in means.
+    quantiles : of all customers together, to which larger values are cut (winsorised).
+
+    Returns
+    -------
+    One row a treatment of the tail: ``tail`` (``as_measured``, ``winsorised``, ``without_largest``), quantile, cap (in
+    the outcome's unit), changed (customers cut or left out), effect, low, high, reason (``cap_zero`` where fewer
+    customers than the tail have any outcome, so that cutting would leave nothing).
+    """
+    y, d = _arms(outcome, treated)
+    past = _design(before, len(y))[:, 1:]
+    everybody, largest = np.ones(len(y), dtype=bool), int(y.argmax())
+    rows = [_tail("as_measured", y, d, past, everybody, confidence)]
+    for quantile in quantiles:
+        cap = float(np.quantile(y, quantile))
+        found = _tail("winsorised", np.minimum(y, cap), d, past, everybody, confidence)
+        if cap <= 0 < y[largest]:
+            found |= {"effect": np.nan, "low": np.nan, "high": np.nan, "reason": "cap_zero"}
+        rows.append(found | {"quantile": quantile, "cap": cap, "changed": int((y > cap).sum())})
+    rows.append(_tail("without_largest", y, d, past, np.arange(len(y)) != largest, confidence) | {"changed": 1})
+    columns = ["tail", "quantile", "cap", "changed", "effect", "low", "high", "reason"]
+    table = pd.DataFrame(rows).reindex(columns=columns).fillna({"changed": 0})
+    reason = table["reason"].astype(object)
+    return table.assign(changed=table["changed"].astype(int), reason=reason.where(reason.notna(), None))
+
+
+def _tail(
+    tail: str, y: Array, d: NDArray[np.bool_], past: Array, keep: NDArray[np.bool_], confidence: float
+) -> dict[str, object]:
+    row = {"tail": tail, "effect": np.nan, "low": np.nan, "high": np.nan, "reason": None}
+    try:
+        found = CUPED(y[keep], d[keep], past[keep]).fit()
+    except EstimationError as error:
+        return row | {"reason": error.code}
+    low, high = found.interval(confidence)
+    return row | {"effect": found.effect, "low": low, "high": high}

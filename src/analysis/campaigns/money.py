@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from analysis.campaigns.effects import EffectResults
+from analysis.campaigns.effects import CUPED, DifferenceInMeans, EffectResults, EstimationError
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class CampaignProfit:
     effect : incremental net sales a contacted customer. contacts : how many the effect speaks of.
     margin : profit before marketing as a share of net sales, 0 to 1.
     contact_cost : cost of one contact, or None when nobody knows it.
-    discounts : in all, price cuts that net sales do not already hold. confidence : of the intervals.
+    discounts : in all, price cuts and offers that net sales do not already hold. confidence : of the intervals.
+    production : in all, what the campaign cost before its first contact (design, print, set-up).
 
     Raises
     ------
@@ -48,11 +49,12 @@ class CampaignProfit:
     contact_cost: float | None = None
     discounts: float = 0.0
     confidence: float = 0.95
+    production: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 1:
             raise ValueError(f"margin must lie between 0 and 1, got {self.margin}; write 0.30 for 30 %")
-        if self.contacts < 1 or self.discounts < 0 or (self.contact_cost or 0) < 0:
+        if self.contacts < 1 or min(self.discounts, self.production, self.contact_cost or 0) < 0:
             raise ValueError("contacts must be at least 1, costs not negative")
 
     def _scaled(self, factor: float, shift: float = 0.0) -> Estimate:
@@ -61,8 +63,13 @@ class CampaignProfit:
 
     @property
     def spend(self) -> float | None:
-        """What the campaign cost: contacts and discounts; None without a contact cost."""
-        return None if self.contact_cost is None else self.contact_cost * self.contacts + self.discounts
+        """What the campaign cost: contacts, offers and production; None without a contact cost."""
+        return None if self.contact_cost is None else self.contact_cost * self.contacts + self._fixed
+
+    @property
+    def _fixed(self) -> float:
+        """Costs that do not depend on the cost of a contact."""
+        return self.discounts + self.production
 
     def incremental_sales(self) -> Estimate:
         """Effect × contacts."""
@@ -73,7 +80,7 @@ class CampaignProfit:
         return self._scaled(self.contacts * self.margin)
 
     def profit(self) -> Estimate | None:
-        """Incremental margin less contacts and discounts; None without a contact cost."""
+        """Incremental margin less contacts, offers and production; None without a contact cost."""
         return None if self.spend is None else self._scaled(self.contacts * self.margin, -self.spend)
 
     def return_on_spend(self) -> Estimate | None:
@@ -93,7 +100,7 @@ class CampaignProfit:
 
     def break_even_contact_cost(self) -> Estimate:
         """What a contact may cost at most before the campaign loses money; negative when it loses at any cost."""
-        return self._scaled(self.margin, -self.discounts / self.contacts)
+        return self._scaled(self.margin, -self._fixed / self.contacts)
 
     def break_even_effect(self) -> float | None:
         """Sales that each contact must bring to pay for itself; None without a contact cost or a margin."""
@@ -110,6 +117,68 @@ class CampaignProfit:
         low, high = self.effect.interval(self.confidence)
         cost = self.spend / self.contacts
         return Estimate(cost / self.effect.effect, cost / high, cost / low if low > 0 else np.inf)
+
+    def break_even_response(self, order_value: float, without: float = 0.0) -> float | None:
+        """Share of the contacted who must order for the campaign to earn nothing; None as :meth:`break_even_effect`.
+
+        Parameters
+        ----------
+        order_value : net sales of an incremental order. without : share who order without the campaign.
+
+        It follows from costs, margin and order value alone, so it has no interval; above 1 no response pays.
+        """
+        if order_value <= 0 or not 0 <= without <= 1:
+            raise ValueError("order_value must be positive and the share without the campaign between 0 and 1")
+        needed = self.break_even_effect()
+        return None if needed is None else without + needed / order_value
+
+    def cost_per_order(self, orders: EffectResults) -> tuple[Estimate | None, str | None]:
+        """What one incremental order cost: spend over contacts × effect on orders.
+
+        Returns
+        -------
+        The estimate, and None; or None, and why: ``no_contact_cost``, ``no_more_orders`` (the effect on orders is not
+        positive). Where only its upper limit is unknown, because the effect's interval holds zero, that limit is
+        infinite. The limits are Fieller's (1954) for a numerator without error.
+        """
+        if self.spend is None:
+            return None, "no_contact_cost"
+        if orders.effect <= 0:
+            return None, "no_more_orders"
+        low, high = orders.interval(self.confidence)
+        cost = self.spend / self.contacts
+        return Estimate(cost / orders.effect, cost / high, cost / low if low > 0 else np.inf), None
+
+
+def lifetime_effect(
+    panel: pd.DataFrame, values: pd.DataFrame, before: str | None = None, column: str = "residual_value"
+) -> tuple[EffectResults | None, str | None]:
+    """What a randomised campaign did to the customers' expected value after it, beside its effect on sales.
+
+    Parameters
+    ----------
+    panel : one campaign's arm and its control: customer_id, treated, and ``before``. values : the canonical table
+    ``customer_value``. before : column of the panel, known before the campaign, that adjusts the comparison.
+    column : of ``values``, discounted margin.
+
+    Returns
+    -------
+    The effect a contacted customer, in the unit of ``column``, and None; or None, and why: ``no_value`` (fewer than half
+    of the customers have one), or the estimator's reason. The value is a model's, fitted on both arms together: it
+    carries a campaign's effect only through the purchases and the time of the last one.
+    """
+    if values is None or column not in values:
+        return None, "no_value"
+    joined = panel.merge(values[["customer_id", column]], on="customer_id", how="left").dropna(subset=[column])
+    if len(joined) < len(panel) / 2:
+        return None, "no_value"
+    y, d = joined[column].to_numpy(float), joined["treated"].to_numpy()
+    try:
+        if before is None:
+            return DifferenceInMeans(y, d).fit(), None
+        return CUPED(y, d, joined[before].to_numpy(float)).fit(), None
+    except EstimationError as error:
+        return None, error.code
 
 
 def break_even_line(profit: CampaignProfit, contact_costs: ArrayLike) -> pd.DataFrame:
@@ -133,6 +202,7 @@ def scenarios(
     contact_costs: ArrayLike,
     discounts: float = 0.0,
     confidence: float = 0.95,
+    production: float = 0.0,
 ) -> pd.DataFrame:
     """Profit over the range of the assumptions: one row a margin × contact cost.
 
@@ -144,7 +214,7 @@ def scenarios(
     rows = []
     for margin in np.unique(np.asarray(margins, dtype=float)):
         for cost in np.unique(np.asarray(contact_costs, dtype=float)):
-            case = CampaignProfit(effect, contacts, float(margin), float(cost), discounts, confidence)
+            case = CampaignProfit(effect, contacts, float(margin), float(cost), discounts, confidence, production)
             found = case.profit()
             rows.append(
                 (

@@ -23,3 +23,6 @@ class Parameters(BaseModel):
     smallest_effect: float = Field(0.05, gt=0.0, le=1.0)
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
     seed: int = Field(1, ge=0)
+    budget: float | None = Field(None, gt=0)
+    anticipation_weeks: int = Field(0, ge=0, le=26)
+    frequency_arms: dict[str, dict[str, int]] | None = None

@@ -62,3 +62,40 @@ def detectable_effect(
         raise ValueError("customers must be positive, sd not negative, share_treated between 0 and 1")
     z_alpha, z_beta = _quantiles(power, alpha)
     return float((z_alpha + z_beta) * sd / np.sqrt(customers * share_treated * (1 - share_treated)))
+
+
+def power_of_difference(
+    effect: float, customers: float, sd: float, alpha: float = 0.05, share_treated: float = 0.5
+) -> float:
+    """Chance that so many customers in all find a difference of means, two-sided, normal approximation.
+
+    Parameters as :func:`detectable_effect`; a standard deviation of zero finds every effect but zero.
+    """
+    if customers <= 0 or sd < 0 or not 0 < share_treated < 1:
+        raise ValueError("customers must be positive, sd not negative, share_treated between 0 and 1")
+    z_alpha, _ = _quantiles(0.5, alpha)
+    if sd == 0:
+        return 1.0 if effect else float(alpha)
+    shift = abs(effect) * np.sqrt(customers * share_treated * (1 - share_treated)) / sd
+    return float(stats.norm.cdf(shift - z_alpha) + stats.norm.cdf(-shift - z_alpha))
+
+
+def holdout_size(customers: float, effect: float, sd: float, power: float = 0.8, alpha: float = 0.05) -> float | None:
+    """Smallest number of customers to leave alone so that the others' effect is found.
+
+    Parameters
+    ----------
+    customers : who may be contacted, in all. effect : smallest effect worth finding, in the outcome's unit.
+    sd : standard deviation of the outcome (after CUPED, of what is left of it).
+
+    Returns
+    -------
+    Customers in the holdout, at most half; None when even two halves would not find the effect.
+    """
+    if customers <= 0:
+        raise ValueError(f"customers must be positive, got {customers}")
+    needed = sample_size_means(effect, sd, power, alpha) / 4
+    if needed > customers / 4:
+        return None
+    # share · (1 − share) · customers must reach what is needed
+    return float(customers * (1 - np.sqrt(1 - 4 * needed / customers)) / 2)
