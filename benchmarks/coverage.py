@@ -475,7 +475,7 @@ def coverage_table(replications: list[dict]) -> pd.DataFrame:
     table = by.agg(replications=("covered", "size"), coverage=("covered", "mean"), spread=("covered", "std"))
     table["error"] = 1.96 * table.pop("spread") / np.sqrt(table["replications"])
     table[["truth", "width"]] = by[["truth", "width"]].mean()
-    table["bias"] = by["error"].mean() / table["truth"]
+    table["bias"] = by["error"].mean() / table["truth"].where(table["truth"] != 0)
     table = table.reset_index()
     inside = table["coverage"].between(LOWEST, HIGHEST)
     why = [REASONS.get(key, "no reason known") for key in zip(table["quantity"], table["interval"], strict=True)]
@@ -487,7 +487,7 @@ def markdown(table: pd.DataFrame) -> str:
     head = ["quantity", "interval", "replications", "coverage", "mean width", "bias", "93–97 %?"]
     rows = [
         f"| {row.quantity} | {row.interval.replace('_', ' ')} | {row.replications:,} | {row.coverage:.1%} ± {row.error:.1%} "
-        f"| {row.width:,.3g} | {row.bias:+.1%} | {row.verdict} |"
+        f"| {row.width:,.3g} | {'–' if row.bias != row.bias else f'{row.bias:+.1%}'} | {row.verdict} |"
         for row in table.itertuples()
     ]
     return "\n".join(["| " + " | ".join(head) + " |", "| --- " * len(head) + "|", *rows])

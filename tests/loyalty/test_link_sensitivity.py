@@ -130,3 +130,14 @@ def test_the_e_value_of_purchases_is_that_of_their_ratio(confounded):
     found = purchase_e_value(effects)
     row = effects.set_index("outcome").loc["purchases"]
     assert found["value"] == pytest.approx(e_value(np.exp(row["seen"]))[0]) and 1 <= found["limit"] <= found["value"]
+
+
+def test_nothing_survives_a_cause_that_explains_all_of_the_outcome():
+    """In this company a control explains so much that the bound of a cause as strong is the whole outcome."""
+    rng = np.random.default_rng([1, 4, 14])
+    tables = [
+        sensitivity_table(linked_of(SmallCompany.draw("company", 4_000, rng, confounding=trait)), ATTRIBUTES)
+        for trait in (0.0, 0.5)
+    ]
+    whole = pd.concat(tables).query("benchmark_outcome == 1")
+    assert len(whole) and not whole["survives"].any()

@@ -167,7 +167,8 @@ def sensitivity_table(linked: Linked, attributes: Sequence[str] = ()) -> pd.Data
                 "benchmark_treatment": bounds[0],
                 "benchmark_outcome": bounds[1],
                 "adjusted": adjusted,
-                "survives": bool(adjusted * estimate > 0 and abs(adjusted / new) > norm.ppf(1 - ALARM / 2)),
+                # Without an error left, the cause explains all of the outcome, and nothing survives it.
+                "survives": bool(new > 0 and adjusted * estimate > 0 and abs(adjusted) > new * norm.ppf(1 - ALARM / 2)),
             }
         )
     return pd.DataFrame(rows)
