@@ -22,8 +22,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -230,26 +228,9 @@ def assess(files: Path, way: str, task: str) -> None:
 WAYS: dict[str, Callable[[str, Path], None]] = {"ours": ours, "causalml": causalml, "econml": econml}
 
 
-def _python(way: str) -> str:
-    """The interpreter of a library's own environment, made where it is not there yet."""
-    if way == "ours":
-        return sys.executable
-    wanted = "\n".join(PEERS[way])
-    place = PLACE / f"env-{way}"
-    mark = place / "wanted.txt"
-    python = str(place / "bin" / "python")
-    if not mark.is_file() or mark.read_text() != wanted:
-        uv = [str(Path(sys.executable).with_name("uv"))]
-        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
-        install = ["pip", "install", "--quiet", "--compile-bytecode", "--python", python]
-        subprocess.run([*uv, *install, *PEERS[way]], check=True)
-        mark.write_text(wanted)
-    return python
-
-
 def _child(way: str, *words: object, limit: float | None = None) -> measure.Cost:
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return measure.run([_python(way), str(Path(__file__).resolve()), *map(str, words)], os.environ | one, limit)
+    python = sys.executable if way == "ours" else measure.interpreter(PEERS[way], PLACE / f"env-{way}")
+    return measure.on_one_thread(python, __file__, *words, limit=limit)
 
 
 def _files(size: str) -> Path:

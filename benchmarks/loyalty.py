@@ -18,7 +18,6 @@ The table goes to the terminal and to ``benchmarks/results/loyalty.md``.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -258,8 +257,7 @@ def case_name(case: str) -> str:
 
 
 def _child(*words: object, limit: float | None = None) -> measure.Cost:
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return measure.run([sys.executable, str(Path(__file__).resolve()), *map(str, words)], os.environ | one, limit)
+    return measure.on_one_thread(sys.executable, __file__, *words, limit=limit)
 
 
 def one_case(case: str) -> list[str]:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,24 @@ def run(command: list[str], environment: dict[str, str], limit: float | None = N
     for line in texts["stdout"].decode().splitlines():
         said |= json.loads(line)
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / (1 << 20), outcome, said)
+
+
+def interpreter(wanted: Sequence[str], place: Path) -> str:
+    """The interpreter of an environment of its own at ``place`` that holds ``wanted``; made where it is not there yet."""
+    mark, python = place / "wanted.txt", str(place / "bin" / "python")
+    if not mark.is_file() or mark.read_text() != "\n".join(wanted):
+        uv = str(Path(sys.executable).with_name("uv"))
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
+        install = ["pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+        subprocess.run([uv, *install, *wanted], check=True)
+        mark.write_text("\n".join(wanted))
+    return python
+
+
+def on_one_thread(python: str, script: str, *words: object, limit: float | None = None) -> Cost:
+    """Run a script with ``words`` as its arguments, on one thread, and say what it took; see :func:`run`."""
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return run([python, str(Path(script).resolve()), *map(str, words)], os.environ | one, limit)
 
 
 def report(**facts: object) -> None:

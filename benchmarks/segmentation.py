@@ -191,8 +191,7 @@ def case_name(customers: int) -> str:
 
 
 def _child(*words: object, limit: float | None = None) -> measure.Cost:
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return measure.run([sys.executable, str(Path(__file__).resolve()), *map(str, words)], os.environ | one, limit)
+    return measure.on_one_thread(sys.executable, __file__, *words, limit=limit)
 
 
 def _files(customers: int) -> Path:

@@ -22,7 +22,6 @@ import inspect
 import math
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -338,28 +337,9 @@ WAYS: dict[str, Callable[[str, Path], None]] = {
 }
 
 
-def _python(way: str) -> str:
-    """The interpreter of a library's own environment, made where it is not there yet."""
-    if way == "ours":
-        return sys.executable
-    wanted = "\n".join(PEERS[way])
-    place = PLACE / f"env-{way}"
-    mark = place / "wanted.txt"
-    if not mark.is_file() or mark.read_text() != wanted:
-        uv = [str(Path(sys.executable).with_name("uv"))]
-        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
-        python = str(place / "bin" / "python")
-        subprocess.run(
-            [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, *PEERS[way]], check=True
-        )
-        mark.write_text(wanted)
-    return str(place / "bin" / "python")
-
-
 def _child(way: str, *words: object, limit: float | None = None) -> measure.Cost:
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [_python(way), str(Path(__file__).resolve()), *map(str, words)]
-    return measure.run(command, os.environ | one, limit)
+    python = sys.executable if way == "ours" else measure.interpreter(PEERS[way], PLACE / f"env-{way}")
+    return measure.on_one_thread(python, __file__, *words, limit=limit)
 
 
 def _files(size: str) -> Path:

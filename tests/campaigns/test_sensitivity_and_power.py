@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.campaigns import power, sensitivity
+from analysis import sensitivity
+from analysis.campaigns import power
 from analysis.campaigns.effects import DifferenceInMeans, RegressionAdjustment
 
 

@@ -183,7 +183,6 @@ from analysis.campaigns.runs import (
     run_plans,
     run_response_model,
 )
-from analysis.campaigns.sensitivity import e_value, robustness_value
 from analysis.campaigns.sequential import confidence_sequence, sales_by_look, sequential_looks
 from analysis.campaigns.targeting import Targeting, TargetingSettings, allocate, profit_curve, reachable, run_targeting
 from analysis.campaigns.uplift import (
@@ -211,6 +210,7 @@ from analysis.campaigns.uplift_analysis import (
     uplift_overview,
 )
 from analysis.campaigns.words import Words
+from analysis.sensitivity import e_value, robustness_value
 
 HISTORIES = (1, 2, 4, 6)
 """Numbers of periods before the start with which the effect is tried again."""

@@ -19,6 +19,7 @@ from scipy import stats
 
 from analysis.campaigns.design import is_comparison
 from analysis.campaigns.effects import CUPED, DifferenceInMeans, EffectResults, EstimationError
+from analysis.campaigns.outcomes import spend_by_period
 from analysis.campaigns.response import wilson_interval
 
 Array = NDArray[np.float64]
@@ -122,18 +123,13 @@ def weekly_spend(
     shape (n, weeks), money.
     """
     ids = pd.Index(np.asarray(customers, dtype=object).astype(str))
-    until = pd.Timestamp(starts_on) + pd.Timedelta(weeks=weeks)
-    inside = lines.filter(lines.order_date >= ibis.literal(pd.Timestamp(starts_on).date(), "date"))
-    inside = inside.filter(inside.order_date < ibis.literal(until.date(), "date"))
     if product_ids is not None:
-        inside = inside.filter(inside.product_id.isin([str(p) for p in np.asarray(product_ids)]))
-    daily = inside.group_by("customer_id", "order_date").aggregate(spend=lambda t: t.net_amount.sum())
-    found = daily.mutate(spend=daily.spend.cast("float64")).to_pandas()
+        lines = lines.filter(lines.product_id.isin([str(p) for p in np.asarray(product_ids)]))
+    found = spend_by_period(lines, pd.Timestamp(starts_on).date(), 0, weeks)
     row = ids.get_indexer(found["customer_id"])
-    week = (pd.to_datetime(found["order_date"]) - pd.Timestamp(starts_on)).dt.days.to_numpy() // 7
     mine = row >= 0
     table = np.zeros((len(ids), weeks))
-    np.add.at(table, (row[mine], week[mine]), found["spend"].to_numpy()[mine])
+    table[row[mine], found["period"].to_numpy(int)[mine]] = found["spend"].to_numpy()[mine]
     return table
 
 

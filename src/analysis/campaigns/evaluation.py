@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from analysis.campaigns import design, effects, sensitivity
+from analysis import sensitivity
+from analysis.campaigns import design, effects
 from analysis.campaigns.effects import EffectResults, EstimationError
 from analysis.campaigns.outcomes import COMPARISON_ARMS
 from analysis.multiplicity import adjust_p_values

@@ -20,7 +20,7 @@ from scipy import stats
 
 from analysis.campaigns import bounds, effects
 from analysis.campaigns.effects import EffectResults, EstimationError, Propensity
-from analysis.campaigns.outcomes import COMPARISON_ARMS, daily_purchases
+from analysis.campaigns.outcomes import COMPARISON_ARMS, spend_by_period
 
 Array = NDArray[np.float64]
 WEEK = 7
@@ -481,26 +481,6 @@ def bought_before(stacks: Sequence[Stack]) -> float:
     # Each campaign's comparison counts as often as its targeted, as it does in the effect.
     others = sum(y[~s.treated].mean() * s.treated.sum() for s, y in zip(stacks, before, strict=True))
     return float(targeted / others) if others > 0 else np.nan
-
-
-def spend_by_period(lines: ibis.Table, starts_on: date, before: int, after: int, days: int = WEEK) -> pd.DataFrame:
-    """Net spend by customer and period around a date, reduced in the engine.
-
-    Parameters
-    ----------
-    lines : the canonical ``order_lines``. before, after : periods of ``days`` days on each side of ``starts_on``.
-
-    Returns
-    -------
-    customer_id, period (−before … after − 1), spend (float, summed as decimal); only pairs with a line.
-    """
-    opening = starts_on - timedelta(days=before * days)
-    closing = starts_on + timedelta(days=after * days)
-    daily = daily_purchases(lines.filter((lines.order_date >= opening) & (lines.order_date < closing)))
-    since = daily.order_date.delta(ibis.literal(opening), unit="day")
-    period = (since / days).floor().cast("int64") - before
-    summed = daily.group_by("customer_id", period=period).aggregate(spend=daily.net.sum())
-    return summed.mutate(spend=summed.spend.cast("float64")).to_pandas()
 
 
 def reached_nearby(contacts: ibis.Table, spans: pd.DataFrame, campaign_id: str, opening: date, closing: date) -> set:

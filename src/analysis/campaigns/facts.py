@@ -280,6 +280,17 @@ class Costs:
     source: str | None
 
 
+def cost_of(span: pd.Series, assumed: Range | None) -> tuple[float | None, float, str | None]:
+    """What one contact and one redeemed offer of a campaign (a row of ``windows``) cost, and where the former comes from.
+
+    A contact costs what the data say, else what the study assumes, else None; an offer without a cost costs nothing.
+    """
+    contact, offer = span["cost_per_contact"], span["offer_cost"]
+    known = bool(np.isfinite(contact))
+    cost = float(contact) if known else assumed.value if assumed else None
+    return cost, float(offer) if np.isfinite(offer) else 0.0, "data" if known else "assumption" if assumed else None
+
+
 def campaign_costs(
     campaigns: Sequence[CampaignEffect], spans: pd.DataFrame, panel: pd.DataFrame, assumed: Range | None
 ) -> dict[tuple[str, str], Costs]:
@@ -293,10 +304,8 @@ def campaign_costs(
             (panel["campaign_id"] == c.campaign_id) & (panel["arm"] == c.arm) & panel["customer_id"].isin(c.customers)
         ]
         redeemed = int(rows["redeemed"].astype("boolean").fillna(False).sum())
-        offer, contact = by_id.at[c.campaign_id, "offer_cost"], by_id.at[c.campaign_id, "cost_per_contact"]
-        source = "data" if np.isfinite(contact) else "assumption" if assumed else None
-        cost = float(contact) if np.isfinite(contact) else assumed.value if assumed else None
-        found[c.campaign_id, c.arm] = Costs(cost, float(offer) * redeemed if np.isfinite(offer) else 0.0, source)
+        contact, offer, source = cost_of(by_id.loc[c.campaign_id], assumed)
+        found[c.campaign_id, c.arm] = Costs(contact, offer * redeemed, source)
     return found
 
 

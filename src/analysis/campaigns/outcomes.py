@@ -98,6 +98,26 @@ def daily_purchases(lines: ibis.Table) -> ibis.Table:
     )
 
 
+def spend_by_period(lines: ibis.Table, starts_on: date, before: int, after: int, days: int = 7) -> pd.DataFrame:
+    """Net spend by customer and period around a date, reduced in the engine.
+
+    Parameters
+    ----------
+    lines : the canonical ``order_lines``. before, after : periods of ``days`` days on each side of ``starts_on``.
+
+    Returns
+    -------
+    customer_id, period (−before … after − 1), spend (float, summed as decimal); only pairs with a line.
+    """
+    opening = starts_on - timedelta(days=before * days)
+    closing = starts_on + timedelta(days=after * days)
+    daily = daily_purchases(lines.filter((lines.order_date >= opening) & (lines.order_date < closing)))
+    since = daily.order_date.delta(ibis.literal(opening), unit="day")
+    period = (since / days).floor().cast("int64") - before
+    summed = daily.group_by("customer_id", period=period).aggregate(spend=daily.net.sum())
+    return summed.mutate(spend=summed.spend.cast("float64")).to_pandas()
+
+
 def purchases_by_period(lines: ibis.Table, spans: pd.DataFrame, periods: int) -> ibis.Table:
     """Spend, purchase days and discount of each customer in each campaign's window and in the periods before it.
 

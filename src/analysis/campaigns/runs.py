@@ -22,7 +22,7 @@ from analysis.campaigns.coupons import (
 from analysis.campaigns.effects import EstimationError
 from analysis.campaigns.evaluation import Settings
 from analysis.campaigns.experiment import Experiment, Mean, Share
-from analysis.campaigns.facts import Range
+from analysis.campaigns.facts import Range, cost_of
 from analysis.campaigns.gains import ResponseModel, run_response
 from analysis.campaigns.ledger import held_out
 from analysis.campaigns.policy import PolicyComparison, compare_policies
@@ -167,12 +167,11 @@ def run_plan(
     if margin is None:
         return None, "no_margin"
     span = spans.set_index("campaign_id").loc[uplift.campaign_id]
-    contact = float(span["cost_per_contact"]) if np.isfinite(span["cost_per_contact"]) else assumed and assumed.value
+    contact, handling, _ = cost_of(span, assumed)
     if contact is None:
         return None, "no_contact_cost"
     rows = panel[panel["campaign_id"] == uplift.campaign_id].reset_index(drop=True)
     faces = {} if offers is None else arm_face_values(contacts, offers, uplift.campaign_id)
-    handling = float(span["offer_cost"]) if np.isfinite(span["offer_cost"]) else 0.0
     money = customer_profit(rows, faces, margin.value, contact, handling)
     given = uplift.features, uplift.assigned, money.profit, uplift.fold
     gains, profit = cross_fit_scores(*given), cross_fit_effects(DRLearner(), *given)
@@ -303,17 +302,10 @@ def run_coupon_campaign(
         rows = panel[panel["campaign_id"] == name].reset_index(drop=True)
         weeks = max(1, -(-int(span["days"]) // WEEK))
         weekly = weekly_spend(lines, rows["customer_id"], span["starts_on"], weeks + 4)
-        contact = (
-            float(span["cost_per_contact"])
-            if np.isfinite(span["cost_per_contact"])
-            else assumed.value
-            if assumed
-            else 0.0
-        )
-        offer = float(span["offer_cost"]) if np.isfinite(span["offer_cost"]) else 0.0
+        contact, offer, _ = cost_of(span, assumed)
         past = rows["spend_before_1"].to_numpy(float) if "spend_before_1" in rows else None
         found, reason = run_coupons(
-            rows, faces, margin.value, contact, offer, weekly, weeks, past, confidence=confidence
+            rows, faces, margin.value, contact or 0.0, offer, weekly, weeks, past, confidence=confidence
         )
         return (found, str(span["label"]), None) if found else (None, None, reason)
     return None, None, "no_coupon"

@@ -14,6 +14,7 @@ from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
 from .asymmetry import BASIC, EXCITEMENT, NOT_CLEAR, PERFORMANCE
+from .figures import nothing_to_draw
 
 BLUE, ORANGE, GREEN, PLUM = theme.PALETTE[:4]
 _SIZE = 12
@@ -82,7 +83,9 @@ def penalty_reward_bars(table: pd.DataFrame, target: str, fmt: Formatter) -> Fig
     judged = table[table["penalty_slope"].notna()]
     hidden = list(table.loc[table["penalty_slope"].isna(), "label"])
     if judged.empty:
-        return _nothing(f"Too few customers rate any question low or high to tell penalty from reward for {target}")
+        return nothing_to_draw(
+            f"Too few customers rate any question low or high to tell penalty from reward for {target}"
+        )
     gap = judged["reward_slope"] - judged["penalty_slope"]
     part = judged.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
     fig, ax = theme.new_figure(height=2.3 + 0.64 * len(part), grid="x")
@@ -175,10 +178,3 @@ def _title(fig: Figure, text: str) -> None:
     """A title over the whole width, at the left of the figure."""
     first = fig.axes[0]
     first.set_title(text, loc="left", fontsize=13)
-
-
-def _nothing(text: str) -> Figure:
-    fig, ax = theme.new_figure(height=2.0)
-    ax.axis("off")
-    _title(fig, text)
-    return fig

@@ -157,7 +157,7 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
     hidden = list(part.loc[~part["measured"], "driver"])
     part = part[part["measured"]].reset_index(drop=True)
     if part.empty:
-        return _nothing(f"No driver of {target.lower()} has a sound scale")
+        return nothing_to_draw(f"No driver of {target.lower()} has a sound scale")
     fig, ax = theme.new_figure(width=WIDTH, height=5.2, grid="none")
     x, y = part["points"], part["performance"]
     bars = part[["points_low", "points_high", "performance_low", "performance_high"]].to_numpy()
@@ -197,7 +197,7 @@ def reliability_dots(verdicts: pd.DataFrame, fmt: Formatter, thresholds: Thresho
     """Cronbach's alpha with its interval against the threshold, marked by verdict; rho_A as a small diamond."""
     judged = verdicts[verdicts["alpha"].notna()].iloc[::-1]
     if judged.empty:
-        return _nothing("Every block is one question: agreement cannot be measured")
+        return nothing_to_draw("Every block is one question: agreement cannot be measured")
     fig, ax = theme.new_figure(width=WIDTH, height=1.7 + 0.48 * len(judged))
     y = np.arange(len(judged))
     looks = {PASS: (theme.PALETTE[2], "o"), CAUTION: (theme.PALETTE[0], "s"), FAIL: (theme.PALETTE[1], "X")}
@@ -230,7 +230,7 @@ def reliability_dots(verdicts: pd.DataFrame, fmt: Formatter, thresholds: Thresho
 def score_levels(levels: pd.DataFrame, fmt: Formatter, *, highlight: str = "Satisfaction") -> Figure:
     """Mean 0-100 score of every construct with its interval, highest on top, one highlighted."""
     if levels.empty:
-        return _nothing("No block of questions can be summed up")
+        return nothing_to_draw("No block of questions can be summed up")
     part = levels.sort_values("score", kind="stable")
     fig, ax = theme.new_figure(width=WIDTH, height=1.5 + 0.45 * len(part))
     y = np.arange(len(part))
@@ -448,7 +448,8 @@ def _title(ax: Axes, text: str) -> None:
     ax.set_title(text, loc="left", fontsize=12.5, weight="bold")
 
 
-def _nothing(text: str) -> Figure:
+def nothing_to_draw(text: str) -> Figure:
+    """A sentence where a figure would stand."""
     fig, ax = theme.new_figure(width=WIDTH, height=2.0)
     ax.axis("off")
     _title(ax, text)

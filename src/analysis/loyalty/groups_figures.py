@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
+from .figures import nothing_to_draw
 from .groups import LEVEL, GroupComparison
 
 OTHERS = "All others"
@@ -27,7 +28,7 @@ def path_differences(comparison: GroupComparison, fmt: Formatter, trait: str = "
     trait : what makes the groups, for the legend ("age band")
     """
     if comparison.reason is not None:
-        return _nothing("Groups cannot be compared: too few answers in all but one")
+        return nothing_to_draw("Groups cannot be compared: too few answers in all but one")
     paths, names = comparison.omnibus, list(comparison.estimates["group"].unique())
     step = 0.3 * len(names) + 0.3
     fig, ax = theme.new_figure(height=2.5 + 0.16 * len(paths) * (1 + len(names)), grid="x")
@@ -70,7 +71,7 @@ def wave_changes(changes: pd.DataFrame, fmt: Formatter) -> Figure:
     """Change of every score between the last two waves, over all who answered and over those who answered both."""
     told = changes[changes["change"].notna()]
     if told.empty:
-        return _nothing("There is no second wave to compare with")
+        return nothing_to_draw("There is no second wave to compare with")
     part = told[told["second"] == told["second"].iloc[-1]].iloc[::-1]
     fig, ax = theme.new_figure(height=1.9 + 0.55 * len(part), grid="x")
     y = np.arange(len(part))
@@ -122,7 +123,7 @@ def group_scores(levels: pd.DataFrame, tests: pd.DataFrame, score: str, fmt: For
     """
     part = levels[levels["score"] == score].iloc[::-1]
     if part.empty:
-        return _nothing(f"No group has enough answers to show its {_spoken(score).lower()}")
+        return nothing_to_draw(f"No group has enough answers to show its {_spoken(score).lower()}")
     fig, ax = theme.new_figure(height=1.7 + 0.5 * len(part), grid="x")
     y = np.arange(len(part))
     named = part["group"].notna().to_numpy()
@@ -159,10 +160,3 @@ def _score_title(test: pd.DataFrame, score: str, fmt: Formatter) -> str:
 
 def _spoken(score: str) -> str:
     return score.replace("_", " ").capitalize()
-
-
-def _nothing(text: str) -> Figure:
-    fig, ax = theme.new_figure(height=2.0, grid="none")
-    ax.axis("off")
-    ax.set_title(text)
-    return fig

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy.stats import norm
-from scipy.stats import t as student
+
+from analysis import sensitivity
+from analysis.sensitivity import partial_r2, robustness_value
 
 from .link import (
     BOUGHT,
@@ -48,16 +50,8 @@ def e_value(ratio: float, low: float | None = None, high: float | None = None) -
     """
     if not ratio > 0:
         raise EstimationError(f"a ratio of {ratio} has no E-value: it must be above 0")
-    if low is None or high is None:
-        return _e_value(ratio), None
-    if low <= 1 <= high:
-        return _e_value(ratio), 1.0
-    return _e_value(ratio), _e_value(low if ratio > 1 else high)
-
-
-def _e_value(ratio: float) -> float:
-    above = max(ratio, 1 / ratio)
-    return float(above + np.sqrt(above * (above - 1)))
+    limit = None if low is None or high is None else sensitivity.e_value_limit(low, high)
+    return sensitivity.e_value(ratio), limit
 
 
 def purchase_e_value(effects: pd.DataFrame) -> dict[str, float]:
@@ -69,29 +63,6 @@ def purchase_e_value(effects: pd.DataFrame) -> dict[str, float]:
     ratio, low, high = np.exp([row["seen"], row["seen_low"], row["seen_high"]])
     value, limit = e_value(ratio, low, high)
     return {"value": value, "limit": float(limit), "ratio": float(ratio)}
-
-
-def robustness_value(t: float, df: int, q: float = 1.0, alpha: float | None = None) -> float:
-    """Share of the rest variance of both satisfaction and outcome that an unseen cause must explain to take away 100 q % of
-    an effect, or, with `alpha`, its significance at that level.
-
-    Source: Cinelli & Hazlett (2020), equations 17 and 18 (t of the effect, df of its regression).
-    """
-    f = q * abs(t) / np.sqrt(df)
-    if alpha is None:
-        return _robustness(f)
-    # The critical value is that of a regression which has the unseen cause too.
-    critical = student.ppf(1 - alpha / 2, df - 1) / np.sqrt(df - 1)
-    if f <= critical:
-        return 0.0
-    # Beyond this the cause that explains all of the outcome is the cheaper one.
-    if f > 1 / critical:
-        return float((f**2 - critical**2) / (1 + f**2))
-    return _robustness(f - critical)
-
-
-def _robustness(f: float) -> float:
-    return float((np.sqrt(f**4 + 4 * f**2) - f**2) / 2)
 
 
 def benchmark_bound(with_treatment: float, with_outcome: float, times: float = 1.0) -> tuple[float, float]:
@@ -153,7 +124,9 @@ def sensitivity_table(linked: Linked, attributes: Sequence[str] = ()) -> pd.Data
         estimate, error, df = fitted.params["score"], fitted.bse["score"], int(fitted.df_resid)
         found = []
         for name in controls:
-            bounds = benchmark_bound(_partial(treated, name), _partial(fitted, name))
+            bounds = benchmark_bound(
+                partial_r2(treated.tvalues[name], treated.df_resid), partial_r2(fitted.tvalues[name], fitted.df_resid)
+            )
             found.append((*adjusted_effect(estimate, error, df, *bounds), name, *bounds))
         adjusted, new, name, *bounds = min(found, key=lambda row: row[0] * np.sign(estimate))
         rows.append(
@@ -172,12 +145,6 @@ def sensitivity_table(linked: Linked, attributes: Sequence[str] = ()) -> pd.Data
             }
         )
     return pd.DataFrame(rows)
-
-
-def _partial(fitted, name: str) -> float:
-    """Partial R² of a regressor: t² / (t² + df)."""
-    t = fitted.tvalues[name]
-    return float(t**2 / (t**2 + fitted.df_resid))
 
 
 def past_placebo(linked: Linked, link: Link, attributes: Sequence[str] = (), confidence: float = 0.95) -> pd.DataFrame:

@@ -343,7 +343,7 @@ def hazard_facts(hazard: pd.DataFrame | None, kind: str = COMPLAINT) -> Mapping[
     row = rows.iloc[0]
     if row["reason"] is not None and row["reason"] == row["reason"]:
         return {"value": None, "reason": row["reason"]}
-    change = {name: _change(row.get(name, math.nan)) for name in ("effect", "low", "high", "corrected", "settled")}
+    change = {name: _change(row[name]) for name in ("effect", "low", "high", "corrected", "settled")}
     return {
         "value": change["effect"],
         "low": change["low"],

@@ -10,6 +10,8 @@ from matplotlib.ticker import FuncFormatter
 from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
+from .figures import nothing_to_draw
+
 WIDTH = 6.4
 LOOKS = tuple(zip(theme.PALETTE, ("o", "s", "D", "^", "v", "P")))
 
@@ -21,7 +23,7 @@ def contact_trend(rates: pd.DataFrame, fmt: Formatter, *, by: str = "kind", high
     """
     known = rates[rates["per_thousand"].notna()]
     if known.empty:
-        return _nothing("Nobody is known to be active, so there is no rate of contacts")
+        return nothing_to_draw("Nobody is known to be active, so there is no rate of contacts")
     names = sorted(known[by].unique(), key=lambda name: (name != highlight, name))
     fig, ax = theme.new_figure(width=WIDTH, height=4.2)
     for name, (colour, marker) in zip(names, LOOKS):
@@ -73,7 +75,7 @@ def resolution_dots(times: pd.DataFrame, fmt: Formatter, *, by: str = "kind") ->
     """Days within which half, and nine in ten, of the cases are resolved, with limits, on a scale of ratios."""
     part = times[times["median"].notna()].sort_values("median", ascending=False, kind="stable")
     if part.empty:
-        return _nothing("Too few cases to say how long they take")
+        return nothing_to_draw("Too few cases to say how long they take")
     fig, ax = theme.new_figure(width=WIDTH, height=2.4 + 0.62 * len(part), grid="x")
     y = np.arange(len(part))
     end = 1.6 * float(np.nanmax(part[["median", "p90"]].to_numpy()))
@@ -105,7 +107,7 @@ def hazard_dots(hazard: pd.DataFrame, fmt: Formatter) -> Figure:
     """Change of the contacts that go with one standard deviation more satisfaction: as measured, and corrected for error."""
     part = hazard[hazard["effect"].notna()].iloc[::-1]
     if part.empty:
-        return _nothing("Too few contacts follow an answer to set them beside satisfaction")
+        return nothing_to_draw("Too few contacts follow an answer to set them beside satisfaction")
     fig, ax = theme.new_figure(width=WIDTH, height=2.5 + 0.8 * len(part), grid="x")
     y = np.arange(len(part))
     ax.axvline(0, color=theme.QUIET, linewidth=1)
@@ -167,7 +169,7 @@ def track_record_dots(record: pd.DataFrame, fmt: Formatter, *, rule: str = "boug
     """How well each number ranks those who buy next above those who do not, with limits; 0.5 is a coin."""
     part = record[record["auc"].notna()].sort_values("auc", kind="stable")
     if part.empty:
-        return _nothing("Nothing to foretell: everybody bought, or nobody did")
+        return nothing_to_draw("Nothing to foretell: everybody bought, or nobody did")
     fig, ax = theme.new_figure(width=WIDTH, height=1.9 + 0.5 * len(part), grid="x")
     y = np.arange(len(part))
     colours = [theme.PALETTE[1] if name == rule else theme.PALETTE[0] for name in part["predictor"]]
@@ -191,10 +193,3 @@ def track_record_dots(record: pd.DataFrame, fmt: Formatter, *, rule: str = "boug
 
 def _plain(name: str) -> str:
     return str(name).replace("_", " ")
-
-
-def _nothing(text: str) -> Figure:
-    fig, ax = theme.new_figure(width=WIDTH, height=2.0)
-    ax.axis("off")
-    ax.set_title(text, fontsize=13)
-    return fig

@@ -17,6 +17,7 @@ from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
 from .delivered_value import SIDES
+from .figures import nothing_to_draw
 from .survey_means import ALL
 
 BLUE, ORANGE, GREEN, GREY = theme.PALETTE[0], theme.PALETTE[1], theme.PALETTE[2], theme.PALETTE[4]
@@ -35,7 +36,7 @@ def nps_figure(scores: pd.DataFrame, fmt: Formatter) -> Figure:
     """
     part = scores[scores["reason"] == ""].drop_duplicates("group").iloc[::-1]
     if part.empty:
-        return _nothing("Too few customers said whether they would recommend")
+        return nothing_to_draw("Too few customers said whether they would recommend")
     fig, ax = theme.new_figure(height=2.1 + _ROW * len(part), grid="none")
     y, left = np.arange(len(part)), np.zeros(len(part))
     for column, colour, ink in (
@@ -74,7 +75,7 @@ def referral_figure(rates: pd.DataFrame, fmt: Formatter) -> Figure:
     part = rates[(rates["reason"] == "") & (rates["group"] != ALL)]
     after = part[part["period"] == "after"].set_index("group")
     if after.empty:
-        return _nothing("Too few customers can be followed after their answer")
+        return nothing_to_draw("Too few customers can be followed after their answer")
     fig, ax = theme.new_figure(height=2.0 + 0.95 * len(after), grid="x")
     names = list(after.index)[::-1]
     for period, colour, shift, marker in (("before", GREY, 0.17, "s"), ("after", BLUE, -0.17, "o")):
@@ -109,7 +110,7 @@ def delivered_figure(levels: pd.DataFrame, fmt: Formatter) -> Figure:
     """
     own = levels[(levels["group"] == ALL) & (levels["reason"] == "")]
     if own.empty:
-        return _nothing("Too few customers answered what they get and what it costs them")
+        return nothing_to_draw("Too few customers answered what they get and what it costs them")
     own = own.set_index("measure")
     names = [part for side in ("value", "cost") for part in (*SIDES[side], f"total_{side}") if part in own.index][::-1]
     fig, ax = theme.new_figure(height=2.0 + 0.4 * len(names), grid="x")
@@ -237,10 +238,3 @@ def _told(variable: str, level: str) -> str:
     name = _NAMES.get(variable, variable.replace("_", " "))
     name = name[0].upper() + name[1:]
     return f"{name}: {level}" if level else name
-
-
-def _nothing(text: str) -> Figure:
-    fig, ax = theme.new_figure(height=2.0)
-    ax.axis("off")
-    ax.set_title(text)
-    return fig

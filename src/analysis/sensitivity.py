@@ -1,4 +1,4 @@
-"""How strong an unseen difference between the arms would have to be to explain an effect away."""
+"""How strong an unseen cause would have to be to explain an effect away."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ def robustness_value(t: float, dof: float, q: float = 1.0, alpha: float | None =
     t, dof : t statistic and residual degrees of freedom of the treatment in a least-squares regression.
     q : share of the effect to take away. alpha : significance level, or None for the estimate itself.
 
-    Source: Cinelli & Hazlett (2020), JRSS B 82:39, section 4.2: RV = ½(√(f⁴ + 4f²) − f²).
+    Source: Cinelli & Hazlett (2020), JRSS B 82:39, equations 17 and 18: RV = ½(√(f⁴ + 4f²) − f²).
     """
     if dof <= 1:
         raise ValueError(f"dof must exceed 1, got {dof}")
     f = q * abs(t) / np.sqrt(dof)
     if alpha is not None:
-        f -= stats.t.ppf(1 - alpha / 2, dof - 1) / np.sqrt(dof - 1)
+        # The critical value is that of a regression which has the unseen cause too.
+        critical = stats.t.ppf(1 - alpha / 2, dof - 1) / np.sqrt(dof - 1)
+        # Beyond this the cause that explains all of the outcome is the cheaper one.
+        if f > 1 / critical:
+            return float((f**2 - critical**2) / (1 + f**2))
+        f -= critical
     return float(0.5 * (np.sqrt(f**4 + 4 * f**2) - f**2)) if f > 0 else 0.0
 
 
