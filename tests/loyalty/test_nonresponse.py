@@ -254,7 +254,9 @@ def test_base_and_waves():
     with pytest.raises(RapportError, match="no day"):
         wave_starts(answers.drop(columns="responded_on"), None)
     summary = pd.DataFrame({"customer_id": ["a", "b"], "orders": [1, 2], "spend": [3.0, 4.0], "T": [1, 2]})
-    base = survey_base(summary, pd.DataFrame({"customer_id": ["b", "c"], "region": ["n", "s"]}), ["region", "age"])
+    people = pd.DataFrame({"customer_id": ["b", "c"], "region": ["n", "s"]})
+    base = survey_base(summary, people, ["region", "age"])
+    pd.testing.assert_frame_equal(survey_base(summary[::-1], people, ["region", "age"]), base)
     assert (
         list(base) == ["customer_id", "orders", "spend", "region"]
         and base["region"].tolist()[1] == "n"

@@ -62,7 +62,9 @@ def survey_base(summary: pd.DataFrame, customers: pd.DataFrame, attributes: Sequ
     """
     present = [name for name in attributes if name in customers.columns]
     known = [name for name in BEHAVIOUR if name in summary.columns]
-    return summary[["customer_id", *known]].merge(
+    # An engine gives rows in any order, and the parts of a cross-validation follow it.
+    ordered = summary[["customer_id", *known]].sort_values("customer_id", ignore_index=True)
+    return ordered.merge(
         customers[["customer_id", *present]].drop_duplicates("customer_id"), on="customer_id", how="left"
     )
 
