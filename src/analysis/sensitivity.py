@@ -31,11 +31,13 @@ def robustness_value(t: float, dof: float, q: float = 1.0, alpha: float | None =
     if alpha is not None:
         # The critical value is that of a regression which has the unseen cause too.
         critical = stats.t.ppf(1 - alpha / 2, dof - 1) / np.sqrt(dof - 1)
+        if f <= critical:
+            return 0.0
         # Beyond this the cause that explains all of the outcome is the cheaper one.
         if f > 1 / critical:
             return float((f**2 - critical**2) / (1 + f**2))
         f -= critical
-    return float(0.5 * (np.sqrt(f**4 + 4 * f**2) - f**2)) if f > 0 else 0.0
+    return float(0.5 * (np.sqrt(f**4 + 4 * f**2) - f**2))
 
 
 def e_value(risk_ratio: float) -> float:

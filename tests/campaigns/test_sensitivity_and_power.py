@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analysis import sensitivity
@@ -31,6 +31,7 @@ def test_a_confounder_as_strong_as_the_robustness_value_takes_the_effect_away():
 
 @settings(max_examples=80)
 @given(st.floats(0.01, 100), st.integers(5, 100_000))
+@example(t=2.0, dof=5)  # no effect at this level, though the critical value is beyond that of an effect of all
 def test_robustness_value_is_a_share_and_symmetric(t, dof):
     whole, at_level = sensitivity.robustness_value(t, dof), sensitivity.robustness_value(t, dof, alpha=0.05)
     assert 0 <= at_level <= whole < 1

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import cleaning, engine
+from analysis import cleaning, engine, sensitivity
 from analysis import study as studies
-from analysis.campaigns import effects, outcomes, power, sensitivity
+from analysis.campaigns import effects, outcomes, power
 from analysis.campaigns.checks import check_design
 from analysis.campaigns.experiment import Experiment, Mean, Share
 from analysis.campaigns.response import wilson_interval
