@@ -37,6 +37,40 @@ def test_code_opens_with_one_button_and_prints_without(tmp_path):
         assert not page.locator("#contents").is_visible()
 
 
+def test_a_phone_shows_headings_with_their_findings_until_one_is_opened(tmp_path):
+    _, path = demo.write_site(tmp_path)
+    with browser.browser() as opened:
+        page = opened.new_page(viewport={"width": browser.PHONE, "height": 844})
+        page.goto(path.as_uri())
+        sections, figures = page.locator("details.section"), page.locator("article figure")
+        findings = page.locator("details.section:has(.finding)")
+        assert sections.count() > 1 and figures.count() and findings.count()
+        assert not any(figure.is_visible() for figure in figures.all())
+        lead = findings.first.locator(".lead")
+        assert lead.is_visible() and lead.inner_text() == findings.first.locator(".finding p").first.text_content()
+        section = page.locator("details.section:has(figure)").first
+        section.locator("summary h2").click()
+        assert section.locator("figure").first.is_visible() and not section.locator(".lead").is_visible()
+
+        anchor = sections.last.locator("h2").get_attribute("id")
+        page.goto(f"{path.as_uri()}#{anchor}")
+        page.reload()
+        assert sections.last.evaluate("section => section.open") and not sections.first.evaluate(
+            "section => section.open"
+        )
+        page.pdf()  # as printing does, it asks the page to get ready
+        assert all(figure.is_visible() for figure in figures.all())
+
+
+def test_a_wide_window_shows_the_whole_page(tmp_path):
+    _, path = demo.write_site(tmp_path)
+    with browser.browser() as opened:
+        page = opened.new_page(viewport={"width": browser.WIDE, "height": 844})
+        page.goto(path.as_uri())
+        assert page.locator("details.section").count() == 0 and page.locator("#contents a").first.is_visible()
+        assert all(figure.is_visible() for figure in page.locator("article figure").all())
+
+
 def test_without_scripts_each_block_of_code_still_opens(tmp_path):
     _, path = demo.write_site(tmp_path)
     with browser.browser() as opened:

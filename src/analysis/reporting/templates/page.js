@@ -1,5 +1,42 @@
 const button = document.getElementById("toggle-code");
 const blocks = document.querySelectorAll("details.code");
+
+// On a phone a page is its headings, each with its main finding, until one is opened.
+const sections = [];
+const narrow = matchMedia("(max-width: 40rem)").matches;
+for (const heading of narrow ? document.querySelectorAll("article > h2") : []) {
+  const section = document.createElement("details");
+  const summary = document.createElement("summary");
+  section.className = "section";
+  heading.before(section);
+  section.append(summary);
+  summary.append(heading);
+  while (section.nextSibling && section.nextSibling.nodeName !== "H2") section.append(section.nextSibling);
+  const finding = section.querySelector(".finding p");
+  if (finding) {
+    const lead = document.createElement("p");
+    lead.className = "lead";
+    lead.textContent = finding.textContent;
+    summary.append(lead);
+  }
+  sections.push(section);
+}
+document.body.classList.toggle("folded", sections.length > 0);
+const openAll = () => sections.forEach((section) => { section.open = true; });
+const reveal = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const section = target && target.closest("details.section");
+  if (section) {
+    section.open = true;
+    target.scrollIntoView();
+  }
+};
+addEventListener("hashchange", reveal);
+addEventListener("beforeprint", openAll);
+// A second tap on the same entry of the contents changes no address.
+document.querySelectorAll("#contents a").forEach((link) => link.addEventListener("click", () => setTimeout(reveal)));
+reveal();
+
 if (button && blocks.length) {
   button.hidden = false;
   button.addEventListener("click", () => {
@@ -7,5 +44,6 @@ if (button && blocks.length) {
     button.setAttribute("aria-pressed", String(open));
     button.textContent = open ? button.dataset.hide : button.dataset.show;
     blocks.forEach((block) => { block.open = open; });
+    if (open) openAll();
   });
 }
