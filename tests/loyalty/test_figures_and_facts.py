@@ -128,7 +128,7 @@ def test_a_hopeless_survey_gives_reasons_not_scores(hopeless):
     assert hopeless["usable"] == [] and len(hopeless["repair"].unusable) == 4
     assert hopeless["facts"]["sound"] == 0
     assert hopeless["scores"]["loyalty_index"].isna().all()
-    assert loyalty.level_of(hopeless["levels"], "Satisfaction")["value"] is None
+    assert loyalty.level_of(hopeless["levels"], "Satisfaction", ["Satisfaction"])["value"] is None
     assert loyalty.stated(*hopeless["index"], "nothing is sound") == {"value": None, "reason": "nothing is sound"}
     assert loyalty.extremes(hopeless["levels"])["best"] is None
     assert loyalty.ten_points(hopeless["drivers"], "Satisfaction", "Loyalty")["value"] is None
@@ -157,10 +157,26 @@ def test_ten_points_are_ten_times_a_point(good):
     assert "no route" in loyalty.ten_points(good["drivers"], "Loyalty", "Image")["reason"]
 
 
-def test_no_driver_at_all_is_an_error():
-    empty = pd.DataFrame(columns=["target", "driver", "measured", "target_measured", "points"])
-    with pytest.raises(loyalty.EstimationError, match="nothing leads to"):
-        loyalty.strongest_driver(empty)
+def test_without_satisfaction_and_loyalty_the_drivers_are_those_of_commitment_or_it_is_an_error(mobi, blocks):
+    def drivers(*names):
+        model = loyalty.specify(
+            *(loyalty.composite(name, blocks[of]) for name, of in zip(names, ["Image", "Quality"], strict=True)),
+            loyalty.drives(names[0], names[1]),
+        )
+        results = loyalty.PLSPathModel(mobi, model).fit()
+        return loyalty.loyalty_drivers(results, results.bootstrap(200, seed=1), (1, 10))
+
+    assert list(drivers("Trust", "Commitment")["target"]) == ["Commitment"]
+    assert list(drivers("Trust", "Satisfaction")["target"]) == ["Satisfaction"]
+    with pytest.raises(loyalty.EstimationError, match="nothing leads to Satisfaction or"):
+        drivers("Trust", "Warmth")
+
+
+def test_items_that_tell_nobody_apart_are_left_out():
+    answers = pd.DataFrame({"a": ["7", "7", "-9"], "b": ["1", "2", "3"], "c": ["-9", "", None]})
+    kept, left_out = loyalty.telling_blocks(answers, {"One": ["a", "b"], "Two": ["c"]}, ["-9"])
+    assert kept == {"One": ("b",)}
+    assert left_out.to_dict("list") == {"construct": ["One", "Two"], "item": ["a", "c"], "answers": [2, 0]}
 
 
 def test_labels_name_items_in_reasons(good, mobi, blocks):
@@ -184,7 +200,7 @@ def test_sentences_hold_for_good_and_hopeless_surveys(survey, request):
     common = {"customer": "customer", "customers": "customers", "low": None, "high": None}
     told = {
         "scales": {"value": found["facts"]["sound"], **found["facts"]},
-        "satisfaction_score": loyalty.level_of(found["levels"], "Satisfaction"),
+        "satisfaction_score": loyalty.level_of(found["levels"], "Satisfaction", ["Satisfaction"]),
         "satisfaction_to_loyalty": loyalty.ten_points(found["drivers"], "Satisfaction", "Loyalty"),
         "levels.alt": loyalty.extremes(found["levels"]),
         "repair": {"changed": found["repair"].changed, "before": None, "after": None},

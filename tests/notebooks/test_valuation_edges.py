@@ -61,14 +61,13 @@ def case(request, project):
     return request.param
 
 
-def run(step, study):
+def run(step, study, **parameters):
     """The code cells of a notebook one after the other, in this process."""
     scope = {}
     for cell in nbformat.read(keys.notebook_path(step), as_version=4).cells:
         if cell.cell_type == "code":
-            source = (
-                f'{cell.source}\nstudy = "{study}"' if "parameters" in cell.metadata.get("tags", []) else cell.source
-            )
+            chosen = {"study": study} | parameters if "parameters" in cell.metadata.get("tags", []) else {}
+            source = "\n".join([cell.source, *(f"{name} = {value!r}" for name, value in chosen.items())])
             exec(compile(source, f"{step}, cell {cell.id}", "exec"), scope)
 
 

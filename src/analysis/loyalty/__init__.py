@@ -14,7 +14,17 @@ from .consistent import consistent_paths, consistent_summary, inadmissible
 from .delivered_value import delivered_levels, delivered_parts, delivered_totals, delivered_value, derived_weights
 from .drivers import loyalty_drivers
 from .factor_model import CLOSE_FIT, FactorResults, confirm_factors, factor_facts
-from .facts import extremes, level_of, mapped_target, stated, strongest_driver, ten_points, too_close, verdict_facts
+from .facts import (
+    explained_facts,
+    extremes,
+    level_of,
+    mapped_target,
+    stated,
+    strongest_driver,
+    ten_points,
+    too_close,
+    verdict_facts,
+)
 from .groups import (
     GroupComparison,
     change_facts,
@@ -78,6 +88,7 @@ from .measurement import (
     halo_check,
     htmt_pairs,
     repair_blocks,
+    telling_blocks,
     usable_constructs,
 )
 from .mediation import mediation, routes_between
@@ -137,6 +148,7 @@ from .run_facts import (
 from .runs import (
     hazard_facts,
     index_behaviour,
+    or_reason,
     ordered_or_reason,
     run_referrals,
     run_service,
@@ -270,6 +282,7 @@ __all__ = [
     "ecsi",
     "effect_shape",
     "equal_levels",
+    "explained_facts",
     "extremes",
     "factor_facts",
     "group_levels",
@@ -307,6 +320,7 @@ __all__ = [
     "nps_groups",
     "nps_interval",
     "numbered",
+    "or_reason",
     "ordered_facts",
     "ordered_logit",
     "ordered_or_reason",
@@ -367,6 +381,7 @@ __all__ = [
     "survey_base",
     "survey_means",
     "survey_weights",
+    "telling_blocks",
     "ten_points",
     "too_close",
     "top_reasons",

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from .moments import Array
-from .path_model import BootstrapResults, PLSResults, quantities
+from .path_model import BootstrapResults, EstimationError, PLSResults, quantities
 from .resampling import IntervalMethod
 from .scores import Scale, item_shares, levels, scale_limits
 
 TARGETS = ("Satisfaction", "Loyalty")
+INSTEAD = ("Commitment", "Complaints")  # where the survey asks for neither
 
 
 def loyalty_drivers(
@@ -41,6 +42,13 @@ def loyalty_drivers(
     first_share : share of the resamples in which this driver has the largest effect on the target
     measured, target_measured : whether the measurement of either end passes; if not, read the effect with caution
 
+    Where nothing leads to any of `targets`, the drivers of commitment, or of how complaints are handled, stand instead.
+
+    Raises
+    ------
+    EstimationError
+        If nothing leads to these either.
+
     Effects are associations in one survey: what an intervention would do is for a later wave to show.
     Source: Hair et al. (2021), PLS-SEM Using R; Ringle & Sarstedt (2016), Ind. Manag. Data Syst. 116.
     """
@@ -62,11 +70,15 @@ def loyalty_drivers(
     in_points, at_level = points(point)[0], level(point)[0]
     failed = set(unusable)
     rows = []
-    for target in (t for t in targets if t in names):
+    leading = {target: _upstream(results, target) for target in (*targets, *INSTEAD) if target in names}
+    driven = [target for target in targets if leading.get(target)] or [t for t in INSTEAD if leading.get(t)]
+    if not driven:
+        raise EstimationError(
+            f"nothing leads to {' or '.join([*targets, *INSTEAD])} in this model: declare a block that drives it"
+        )
+    for target in driven:
         t = names.index(target)
-        upstream = _upstream(results, target)
-        if not upstream:
-            continue
+        upstream = leading[target]
         ranking = bootstrap.values["total_effects"][:, [names.index(d) for d in upstream], t].argmax(axis=1)
         for k, driver in enumerate(upstream):
             d = names.index(driver)
@@ -89,10 +101,8 @@ def loyalty_drivers(
                     "target_measured": target not in failed,
                 }
             )
-    columns = list(rows[0]) if rows else ["target", "driver", "effect"]
-    frame = pd.DataFrame(rows, columns=columns)
-    order = {target: k for k, target in enumerate(targets)}
-    key = frame["target"].map(order)
+    frame = pd.DataFrame(rows)
+    key = frame["target"].map({target: k for k, target in enumerate(driven)})
     return (
         frame.assign(_target=key)
         .sort_values(["_target", "effect"], ascending=[True, False], kind="stable", ignore_index=True)

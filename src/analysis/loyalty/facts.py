@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from .drivers import TARGETS
 from .measurement import FAIL, Repair
-from .path_model import EstimationError
+
+EXPLAINED = ("Satisfaction", "Commitment", "Loyalty", "Complaints")  # of whom a page says how much is explained
 
 
 def stated(value: float, low: float, high: float, reason: str) -> dict:
@@ -43,12 +43,32 @@ def verdict_facts(verdicts: pd.DataFrame, repair: Repair, labels: Mapping[str, s
     }
 
 
-def level_of(levels: pd.DataFrame, construct: str) -> dict:
-    """Score and limits of one construct as arguments of a finding; a reason if it has no sound score."""
+def level_of(levels: pd.DataFrame, construct: str, asked: Iterable[str]) -> dict:
+    """Score and limits of one construct as arguments of a finding, and whether it is among the constructs `asked`; a reason
+    if it is not, or has no sound score.
+    """
     row = levels[levels["construct"] == construct]
+    if construct not in asked:
+        return {"value": None, "reason": f"the survey does not ask for {construct.lower()}", "asked": False}
     if row.empty:
-        return {"value": None, "reason": f"the items of {construct} do not measure one thing well"}
-    return {"value": row["score"].item(), "low": row["low"].item(), "high": row["high"].item()}
+        return {"value": None, "reason": f"the items of {construct} do not measure one thing well", "asked": True}
+    return {"value": row["score"].item(), "low": row["low"].item(), "high": row["high"].item(), "asked": True}
+
+
+def explained_facts(constructs: pd.DataFrame, targets: Sequence[str] = EXPLAINED) -> dict:
+    """What the model explains of the first of `targets` that something leads to: target, value, low, high; or a reason.
+
+    Parameters
+    ----------
+    constructs : of the summary of a bootstrap: construct, r_squared with _low and _high (NaN where nothing leads to it).
+    """
+    explained = constructs.set_index("construct")["r_squared"].dropna()
+    target = next((name for name in targets if name in explained.index), None)
+    if target is None:
+        return {"target": targets[0], "value": None, "reason": f"nothing leads to {targets[0].lower()} in this model"}
+    row = constructs.set_index("construct").loc[target]
+    limits = stated(row["r_squared"], row["r_squared_low"], row["r_squared_high"], "")
+    return {"target": target} | limits
 
 
 def extremes(levels: pd.DataFrame) -> dict:
@@ -64,23 +84,15 @@ def extremes(levels: pd.DataFrame) -> dict:
     }
 
 
-def strongest_driver(drivers: pd.DataFrame, targets: Sequence[str] = TARGETS) -> dict:
-    """The largest effect in points, as a record, on the first of `targets` for which both ends are sound.
+def strongest_driver(drivers: pd.DataFrame) -> dict:
+    """The largest effect in points, as a record, on the first target for which both ends are sound.
 
     Falls back to effects of which an end fails where there are no others; `sound` says which it is.
-
-    Raises
-    ------
-    EstimationError
-        If the model has no driver of any target.
     """
     both = drivers["measured"] & drivers["target_measured"]
-    for sound in (True, False):
-        for target in targets:
-            part = drivers[(drivers["target"] == target) & (both == sound)]
-            if len(part):
-                return part.loc[part["points"].idxmax()].to_dict() | {"sound": sound}
-    raise EstimationError(f"nothing leads to {' or '.join(targets)} in this model: declare a block that drives it")
+    part = drivers[both] if both.any() else drivers
+    part = part[part["target"] == part["target"].iloc[0]]
+    return part.loc[part["points"].idxmax()].to_dict() | {"sound": bool(both.any())}
 
 
 def too_close(pairs: pd.DataFrame, first: str, second: str, ceiling: float) -> float | None:
@@ -93,11 +105,10 @@ def too_close(pairs: pd.DataFrame, first: str, second: str, ceiling: float) -> f
     return None if above.empty else float(above.iloc[0])
 
 
-def mapped_target(drivers: pd.DataFrame, targets: Sequence[str] = TARGETS) -> str:
-    """The last of `targets` with a sound effect on it, or, without any, the last that the model has."""
-    sound = drivers[drivers["measured"] & drivers["target_measured"]]["target"]
-    known = [t for t in targets if t in set(sound)] or [t for t in targets if t in set(drivers["target"])]
-    return known[-1]
+def mapped_target(drivers: pd.DataFrame) -> str:
+    """The last target with a sound effect on it, or, without any, the last that the model has."""
+    sound = drivers[drivers["measured"] & drivers["target_measured"]]
+    return (sound if len(sound) else drivers)["target"].iloc[-1]
 
 
 def ten_points(drivers: pd.DataFrame, driver: str, target: str) -> dict:

@@ -360,12 +360,16 @@ class Regression:
         return pd.Series(np.sqrt(np.diag(self.covariance)), index=self.params.index, name="bse")
 
 
-def score_reliability(results: PLSResults, bootstrap: BootstrapResults, construct: str = "Satisfaction") -> Reliability:
-    """rho_A of a construct's score with its bootstrap error.
+def score_reliability(
+    results: PLSResults, bootstrap: BootstrapResults, construct: str = "Satisfaction"
+) -> Reliability | None:
+    """rho_A of a construct's score with its bootstrap error; None where the model has no such construct.
 
     What the answers of a block share counts as the construct, a mood that colours all of them too; where there is one, the
     correction for error is a little too small.
     """
+    if construct not in results.specification.constructs:
+        return None
     at = list(results.specification.constructs).index(construct), COEFFICIENTS.index("rho_a")
     value = float(results.reliability.iloc[at])
     return Reliability(min(value, 1.0), float(bootstrap.values["reliability"][:, *at].std(ddof=1)))

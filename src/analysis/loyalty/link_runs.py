@@ -58,7 +58,7 @@ def run_link(
     scores: pd.DataFrame,
     order_lines: ibis.Table | None,
     clock: Observed | None,
-    reliability: Reliability,
+    reliability: Reliability | None,
     *,
     weights: pd.Series | None = None,
     wave: str | None = None,
@@ -74,14 +74,15 @@ def run_link(
     ----------
     answers : survey_responses. scores : 0-100 scores of the answers, same index, with a column satisfaction if it is sound.
     order_lines : the canonical table, or its purchase days; None where the study has none.
-    clock : the observed time. reliability : of the score, from :func:`score_reliability`. weights : of the answers.
+    clock : the observed time. reliability : of the score, from :func:`score_reliability`; None where it is not asked.
+    weights : of the answers.
     customers : with customer_id and the `attributes` that are held equal; those that it lacks are passed over.
 
     Returns
     -------
     found : LinkAnalysis or None. reason : why not; empty otherwise.
     """
-    reason = unlinked(answers, order_lines)
+    reason = "the survey does not ask for satisfaction" if reliability is None else unlinked(answers, order_lines)
     if not reason and "satisfaction" not in scores.columns:
         reason = "satisfaction is not measured soundly"
     if reason:

@@ -6,13 +6,13 @@ spoil an otherwise sound block. A block that fails stays out of every index.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from .path_model import BootstrapResults, PLSPathModel, PLSResults, resampled
+from .path_model import BootstrapResults, PLSPathModel, PLSResults, read_answers, resampled
 from .reliability import COEFFICIENTS
 from .specification import Specification
 
@@ -40,6 +40,26 @@ class Thresholds:
 
 
 USUAL = Thresholds()
+
+
+def telling_blocks(
+    answers: pd.DataFrame, blocks: Mapping[str, Iterable[str]], missing_codes: Iterable = ()
+) -> tuple[dict[str, tuple[str, ...]], pd.DataFrame]:
+    """The blocks with the items that tell customers apart; and the others, which nobody answers or all answer alike.
+
+    Returns
+    -------
+    Items by construct, without constructs of which none is left; and one row an item left out: construct, item, answers
+    (how many gave one; above zero, all the same).
+    """
+    kept, left_out = {}, []
+    for construct, items in blocks.items():
+        given = read_answers(answers, list(items), missing_codes)
+        telling = given.nunique() > 1
+        left_out += [(construct, item, int(given[item].count())) for item in given.columns[~telling]]
+        if telling.any():
+            kept[construct] = tuple(given.columns[telling])
+    return kept, pd.DataFrame(left_out, columns=["construct", "item", "answers"])
 
 
 def assess_blocks(

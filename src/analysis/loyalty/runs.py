@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import ibis
 import pandas as pd
@@ -55,6 +55,8 @@ from .service import (
     top_reasons,
 )
 from .survey_means import wave_labels
+
+T = TypeVar("T")
 
 
 class Observed(Protocol):
@@ -386,7 +388,7 @@ def run_track_record(
         pd.to_datetime(moments["on"]) <= pd.Timestamp(clock.observed_to) - pd.Timedelta(days=PERIOD_DAYS)
     ).to_numpy()
     around = purchases_around(order_lines, moments)
-    told = [name for name in ("loyalty_index", "satisfaction") if scores[name].notna().any()]
+    told = [name for name in ("loyalty_index", "satisfaction") if name in scores and scores[name].notna().any()]
     ranks = scores[told].assign(**{"bought lately": around["recent"], "purchases in the year before": around["before"]})
     record = index_track_record(
         around["after"][seen],
@@ -399,13 +401,18 @@ def run_track_record(
     return (None, "too few answers are followed by a whole quarter") if record.empty else (record, "")
 
 
+def or_reason(work: Callable[..., T], *args: object, **options: object) -> tuple[T | None, str]:
+    """What `work` returns and ""; or None and why these answers do not allow it, where it raises an EstimationError."""
+    try:
+        return work(*args, **options), ""
+    except EstimationError as error:
+        return None, str(error)
+
+
 def ordered_or_reason(
     results: PLSResults, answers: pd.DataFrame, item: str | None, target: str, **options: object
 ) -> tuple[OrderedLogitResults | None, str]:
     """The check of the drivers by ordered answers to one question, see :func:`ordered_logit`; or None and the reason."""
     if item is None or item not in answers.columns:
         return None, "the survey does not ask whether customers will stay"
-    try:
-        return ordered_logit(results, answers[item], target, **options), ""
-    except EstimationError as error:
-        return None, str(error)
+    return or_reason(ordered_logit, results, answers[item], target, **options)
