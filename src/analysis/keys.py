@@ -64,7 +64,7 @@ def data_digest(study: Study) -> str:
     """A hash of the content of every source that the study's tables are made from."""
     prints = {n: sources.fingerprint(study.sources[n], study.name) for n in sources.needed(study, study.tables)}
     # Another key makes other ids of the same rows.
-    return _digest([prints, sources.key_mark()] if study.privacy.personal else prints)
+    return _digest([prints, sources.key_mark()] if any(map(study.hashed, study.sources)) else prints)
 
 
 def cell_sources(step: str) -> list[tuple[str, str]]:

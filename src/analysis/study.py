@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -651,6 +652,51 @@ class DeliveredValue(_Strict):
     costs: dict[Literal["money", "time", "energy", "psychic"], str] = Field(min_length=1)
 
 
+THEME_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+def _terms(terms: tuple[str, ...]) -> tuple[str, ...]:
+    if not terms:
+        raise ValueError("names no word; list at least one, for example [expensive, price*]")
+    for term in terms:
+        if not any(sign.isalnum() for sign in term):
+            raise ValueError(f"{term!r} has no letter; write a word, a phrase, or the beginning of a word as price*")
+        if "*" in term.strip()[:-1]:
+            raise ValueError(f"{term!r}: * can only stand at the end, for whatever a word goes on with")
+    return terms
+
+
+def _themes(themes: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    if not themes:
+        raise ValueError("names no theme; write for example {price: [expensive, price*]}")
+    for name in themes:
+        if not THEME_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name a theme; use lower-case letters, digits and single _, a letter first"
+            )
+        if name in ("given", "other"):
+            raise ValueError(
+                f"{name!r} is taken: it counts all comments, or those without a theme; call the theme otherwise"
+            )
+    return themes
+
+
+class Comments(_Strict):
+    """What customers wrote in their own words: the raw column, and the themes that it is reduced to when it is read.
+
+    A theme is a list of whole words (``expensive``), phrases, and beginnings of words (``price*``), blind to case. A term in a
+    script that is written without spaces, such as Chinese, is found anywhere. The text itself is kept nowhere.
+    """
+
+    column: str
+    themes: Annotated[dict[str, Annotated[tuple[str, ...], AfterValidator(_terms)]], AfterValidator(_themes)]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of ``survey_responses`` that are made from it."""
+        return ("comment_given", *(f"comment_{theme}" for theme in self.themes), "comment_other")
+
+
 class Survey(_Strict):
     """The questionnaire: its answer scale, which items measure which construct, and what is asked.
 
@@ -664,6 +710,7 @@ class Survey(_Strict):
     blocks: dict[str, tuple[str, ...]]
     recommend: Recommend | None = None
     delivered_value: DeliveredValue | None = None
+    comments: Comments | None = None
     wave: str | None = None
     represents: tuple[str, ...] = ()
     labels: dict[str, str] = {}
@@ -786,6 +833,7 @@ class Study(_Strict):
             self._check_kinds(table, mapping)
             self._check_others(table, mapping)
         self._check_rules()
+        self._check_comments()
         if "survey_responses" in self.tables and self.survey is None:
             raise ValueError("survey: missing; say the answer scale and which items measure which construct")
         if "order_lines" in self.tables and self.clock is None:
@@ -879,6 +927,58 @@ class Study(_Strict):
                     raise ValueError(
                         f"rules.{rule}: needs tables.order_lines.columns.{column}; map it, or take the rule out"
                     )
+
+    def _check_comments(self) -> None:
+        """Whether comments have a table to go to, and nothing else is made from their text."""
+        comments = self.survey.comments if self.survey else None
+        if comments is None:
+            return
+        if "survey_responses" not in self.tables:
+            raise ValueError("survey.comments: needs tables.survey_responses, whose source has the column")
+        mapping = self.tables["survey_responses"]
+        for name in mapping.columns:
+            if name.lower() in comments.columns:
+                raise ValueError(
+                    f"tables.survey_responses.columns.{name}: survey.comments makes a column of this name; rename one"
+                )
+        for place, other, column in self._raw_uses():
+            if (other, column) == (mapping.source, comments.column):
+                raise ValueError(
+                    f"{place}: {column!r} is survey.comments.column, of which only themes are kept; take it out"
+                )
+
+    def _raw_uses(self) -> Iterator[tuple[str, str, str]]:
+        """Every use of a raw column: its place in the file, source and column."""
+        for table, mapping in self.tables.items():
+            uses = [(f"columns.{c}", mapping.source, m) for c, m in mapping.columns.items()]
+            uses += [(f"attributes.{c}", mapping.source, m) for c, m in mapping.attributes.items()]
+            if mapping.redemptions:
+                uses += [(f"redemptions.{c}", mapping.redemptions.source, getattr(mapping.redemptions, c))
+                         for c in ("campaign_id", "customer_id")]  # fmt: skip
+            for place, source, m in uses:
+                yield from ((f"tables.{table}.{place}", source, column) for column in m.raw_columns)
+                if m.lookup:
+                    for column in (m.lookup.key, m.lookup.value):
+                        yield f"tables.{table}.{place}.lookup", m.lookup.source, column
+        for name, source in self.sources.items():
+            if source.sample:
+                yield f"sources.{name}.sample.column", name, source.sample.column
+                among = source.sample.among or name
+                yield f"sources.{name}.sample.among_column", among, source.sample.among_column or source.sample.column
+        same = self.rules.same_person
+        if same and "customers" in self.tables:
+            for column in [*(column for key in same.keys for column in key), *same.compare]:
+                yield "rules.same_person", self.tables["customers"].source, column
+
+    def comments_in(self, source: str) -> Comments | None:
+        """What is said of the comments that ``source`` holds; None where it holds none."""
+        mapping = self.tables.get("survey_responses")
+        return self.survey.comments if mapping and self.survey and mapping.source == source else None
+
+    def hashed(self, source: str) -> tuple[str, ...]:
+        """The columns of ``source`` that are hashed when they are read; of comments there is nothing left to hash."""
+        comments = self.comments_in(source)
+        return tuple(c for c in self.privacy.hashed(source) if comments is None or c != comments.column)
 
     @property
     def digest(self) -> str:

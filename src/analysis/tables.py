@@ -46,7 +46,8 @@ class Contract:
     ----------
     key : columns that identify a row; never null, never repeated.
     lazy : read as an Ibis table, because there may be more rows than a frame should hold.
-    extra : type of undeclared columns (attributes, survey items, scores), or None where there may be none.
+    extra : type of undeclared columns (attributes, survey items and themes of comments, scores), or None where there may be
+        none.
     rules : name of a rule -> the condition that every row must meet, or None where the columns for it are not there.
     """
 
@@ -206,8 +207,14 @@ CONTRACTS = {
                 **_optional(TEXT, "customer_id"),
                 **_optional(DAY, "responded_on"),
                 **_optional(REAL, "weight", low=0),
+                **_optional(FLAG, "comment_given", "comment_other"),
             },
             extra="item",
+            rules={
+                "a comment without a theme is a comment": lambda t: (
+                    ~t.comment_other | t.comment_given if {"comment_given", "comment_other"} <= set(t.columns) else None
+                )
+            },
         ),
         Contract(
             "interactions",

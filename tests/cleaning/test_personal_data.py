@@ -168,6 +168,35 @@ FIELDS = {
 }
 
 
+# What customers wrote of others, whom no other column names.
+NAMED = [
+    (f"{first} {last}", f"+86 199 7{n:03d} 46{n:02d}", f"{first.lower()}@{last.lower()}.example")
+    for n, (first, last) in enumerate(
+        zip(
+            ("Quillan", "Ottoline", "Thaddea", "Zephira"),
+            ("Brastowe", "Fennimark", "Quastenby", "Ollerenhaw"),
+            strict=True,
+        )
+    )
+]
+WRITTEN = ("Too expensive, says {} ({}, {})", "{}: late again; call {} or {}", "太贵了，{} {} {}", "Ask {} — {} — {}")
+SURVEY = {
+    "scale": [1, 10],
+    "blocks": {"Satisfaction": ["s1"]},
+    "comments": {"column": "words", "themes": {"price": ["expensive", "太贵"], "delivery": ["late"]}},
+}
+
+
+def _answers():
+    answers = ["id,customer,day,s1,words"]
+    for n, shopper in enumerate(SHOPPERS * 4):
+        words = WRITTEN[n // len(NAMED) % len(WRITTEN)].format(*NAMED[n % len(NAMED)])
+        answers.append(f'q{n},{shopper[0]},2024-05-{n % 28 + 1:02d},{n % 10 + 1},"{words}"')
+    answers.append(f'q0,{SHOPPERS[0][0]},2024-05-01,8,"{" ".join(NAMED[0])}"')  # a key that is there twice
+    answers.append(f"qx,{SHOPPERS[0][0]},2024-05-01,7,{','.join(NAMED[1])}")  # fits no header
+    return "\n".join(answers) + "\n"
+
+
 def _a_year_of_orders(project):
     orders = ["order,customer,name,email,phone,day,amount"]
     for n, shopper in enumerate(SHOPPERS * 5):
@@ -177,9 +206,11 @@ def _a_year_of_orders(project):
     people = ["customer,name,email,phone,ok", *(f"{','.join(s)},yes" for s in SHOPPERS)]
     project.raw("shop", "orders.csv", "\n".join(orders) + "\n")
     project.raw("shop", "people.csv", "\n".join(people) + "\n")
+    project.raw("shop", "answers.csv", _answers())
     columns = {"order_id": "order", "customer_id": "customer", "ordered_at": "day", "net_amount": "amount"}
     project.study(
-        sources={"orders": {"file": "orders.csv"}, "people": {"file": "people.csv"}},
+        sources={name: {"file": f"{name}.csv"} for name in ("orders", "people", "answers")},
+        survey=SURVEY,
         tables={
             "order_lines": {"source": "orders", "columns": columns},
             "customers": {
@@ -187,8 +218,12 @@ def _a_year_of_orders(project):
                 "columns": {"customer_id": "customer", "consent_email": "ok"},
                 "attributes": {"full_name": "name"},
             },
+            "survey_responses": {
+                "source": "answers",
+                "columns": {"response_id": "id", "customer_id": "customer", "responded_on": "day", "s1": "s1"},
+            },
         },
-        privacy={"fields": FIELDS},
+        privacy={"fields": FIELDS, "personal": ["answers.customer"]},
     )
 
 
@@ -222,7 +257,8 @@ def _contents(folder):
 
 def _in_the_clear(text):
     """The personal values in a text, as they are or as JSON writes them."""
-    said = {value for shopper in SHOPPERS for value in (*shopper, *shopper[1].split())}
+    said = {value for who in SHOPPERS for value in (*who, *who[1].split())}
+    said |= {value for who in NAMED for value in (*who, *who[0].split())}
     return {value for value in said if value in text or json.dumps(value)[1:-1] in text}
 
 
@@ -241,13 +277,21 @@ def test_a_walk_leaves_nothing_personal_in_the_clear(project, monkeypatch, capfd
     _assert_nothing_personal(project, *capfd.readouterr())
     quarantine = [t for p, t in _contents(paths.processed("shop")) if p.name == "quarantine.parquet"]
     assert any("2024-13-45" in text for text in quarantine)
+    assert any(f"{len(' '.join(NAMED[0]))} characters;" in text for text in quarantine)
+    [answers] = paths.processed("shop").rglob("survey_responses.parquet")
+    counted = pq.read_table(answers).to_pandas()
+    assert counted[["comment_given", "comment_price", "comment_delivery", "comment_other"]].mean().tolist() == [
+        1, 0.5, 0.25, 0.25
+    ]  # fmt: skip
     # The way back is there, for the owner's eyes only.
     private = paths.private("shop")
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     kept = [p for p in private.rglob("*") if p.is_file()]
     assert kept
     assert {stat.S_IMODE(p.stat().st_mode) for p in kept} == {0o600}
-    assert set().union(*(_in_the_clear(text) for _, text in _contents(private))) >= {s[2] for s in SHOPPERS}
+    back = set().union(*(_in_the_clear(text) for _, text in _contents(private)))
+    assert back >= {s[2] for s in SHOPPERS}
+    assert not back & {value for who in NAMED for value in who}  # of comments there is no way back
 
 
 FAILURES = {

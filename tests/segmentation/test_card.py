@@ -72,6 +72,7 @@ def tables():
             {
                 "response_id": ["r1", "r2"], "customer_id": ["c1", "c1"],
                 "responded_on": [dt.date(2023, 5, 1), dt.date(2024, 5, 1)], "q1": [4.0, 9.0],
+                "comment_given": [True, False], "comment_price": [True, False],
             }
         ),
         "customer_loyalty": pd.DataFrame(
@@ -112,7 +113,7 @@ def test_everything_known_of_the_customer_is_on_the_card_and_nothing_of_others(t
         ["May 1, 2024", "2", "€12.50"],
     ]
     assert found.sections["contacts"]["Campaign"].tolist() == ["Summer", "Spring"]
-    assert found.sections["survey"].iloc[0].tolist() == ["How satisfied are you?", "9.00", "4.00"]
+    assert found.sections["survey"].to_numpy().tolist() == [["How satisfied are you?", "9.00", "4.00"]], "no comments"
     assert facts(found, "loyalty")["loyalty index"] == "81.0"
     text = BeautifulSoup(found._repr_html_(), "html.parser").get_text()
     assert "999" not in text and "Bonn" not in text

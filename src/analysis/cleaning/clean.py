@@ -7,7 +7,6 @@ through the same rules.
 
 from __future__ import annotations
 
-import difflib
 import re
 import weakref
 from collections.abc import Iterable, Iterator
@@ -30,8 +29,9 @@ from analysis.cleaning.rules import BITS, REASONS, Context, Severity, any_of
 from analysis.engine import Engine, clear_scratch, open_engine
 from analysis.errors import RapportError
 from analysis.sources import ColumnProfile, RawTable
-from analysis.sources.rows import looks_like_data
-from analysis.study import NEEDED, Mapping, Study
+from analysis.sources.comments import any_theme, mentions
+from analysis.sources.rows import check_column
+from analysis.study import NEEDED, Comments, Mapping, Study
 from analysis.tables import CONTRACTS, MONEY
 
 # Tables that others refer to come first.
@@ -172,7 +172,7 @@ class _Cleaner:
     def _bring_in(self, name: str) -> None:
         source = self.study.sources[name]
         if source.database is not None and self.engine.holds(source.database):
-            if not sources.personal_columns(self.study, name):
+            if not self.study.hashed(name) and not self.study.comments_in(name):
                 self._raw[name] = raw = self.engine.in_place(source.table, source.query)
                 columns = tuple(c for c in raw.columns if c not in sources.RESERVED)
                 self.raw[name] = RawTable(name, (), columns, _rows(raw), "")
@@ -182,8 +182,8 @@ class _Cleaner:
                 )
                 return
             self.notes.append(
-                f"Source {name} lies in the database, but holds personal columns: its rows went through the door, where these "
-                "are hashed."
+                f"Source {name} lies in the database, but holds personal columns or comments: its rows went through the door, "
+                "where the former are hashed and the latter become themes."
             )
         self.raw[name] = sources.bring_in(self.study, name)
 
@@ -400,9 +400,17 @@ class _Cleaner:
             columns["order_date"] = self._local_date(columns["ordered_at"], mapping.columns["ordered_at"], raw)
         for name, m in mapping.attributes.items():
             columns[name] = self._stripped(raw, source, m)
+        if comments := self._comments(table):
+            marks = raw[comments.column]
+            columns["comment_given"] = marks.notnull()
+            columns |= {f"comment_{theme}": mentions(marks, theme) for theme in comments.themes}
+            columns["comment_other"] = marks.notnull() & ~any_theme(marks)
         if self._by_rows(table):
             columns["row_print"] = self.engine.fingerprint([raw[c] for c in self.raw[source].columns])
         return raw.select(**columns)
+
+    def _comments(self, table: str) -> Comments | None:
+        return self.study.comments_in(self.study.tables[table].source) if table == "survey_responses" else None
 
     def _local_date(self, moment: Column, mapping: Mapping, raw: Table) -> Column:
         if mapping.format is None and mapping.timezone in (None, self.study.timezone) and mapping.column:
@@ -667,7 +675,8 @@ class _Cleaner:
 
     def _canonical(self, table: str, kept: Table) -> Table:
         mapping = self.study.tables[table]
-        names = [*mapping.columns, *mapping.attributes]
+        comments = self._comments(table)
+        names = [*mapping.columns, *mapping.attributes, *(comments.columns if comments else ())]
         if table == "order_lines":
             return self._order_lines(kept, set(mapping.columns))
         result = kept.select(names)
@@ -986,26 +995,6 @@ def _ids(aside: list[tuple[str, Table]], source: str) -> Table:
 
 def _rows(table: Table) -> int:
     return int(table.count().to_pyarrow().as_py())
-
-
-def check_column(study: str, place: str, source: str, column: str, there: tuple[str, ...]) -> None:
-    """Refuse a mapped column that its source does not have, with the nearest that it has."""
-    if column in there:
-        return
-    near = difflib.get_close_matches(column, there, n=1) or difflib.get_close_matches(
-        column.lower(), [t.lower() for t in there], n=1
-    )
-    some = ", ".join(there[:_SHOWN_COLUMNS]) + (", …" if len(there) > _SHOWN_COLUMNS else "")
-    hint = f"did you mean {near[0]!r}?" if near else f"it has {some if len(some) <= 120 else some[:120] + '…'}"
-    if len(there) == 1 and not near:
-        hint = f"{hint} only; check delimiter: in the source"
-    if any(map(looks_like_data, there)):
-        # These are somebody's data, and an error line is no place for them.
-        hint = "its first line looks like data, not like names of columns; give names: in the source"
-    raise RapportError(f"studies/{study}/study.yaml: {place}: source {source} has no column {column!r}; {hint}")
-
-
-_SHOWN_COLUMNS = 8
 
 
 def _most_frequent(rows: Table, key: list[str], columns: list[str]) -> Table:

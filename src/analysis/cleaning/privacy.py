@@ -8,8 +8,8 @@ import pandas as pd
 from ibis import _
 
 from analysis.cleaning import parse
-from analysis.cleaning.clean import check_column
 from analysis.sources import RESERVED
+from analysis.sources.rows import check_column
 from analysis.study import Study
 
 REGISTER = ("source", "column", "class", "origin", "purpose", "lawful_basis", "mapped_to", "declared")
@@ -83,6 +83,9 @@ def _mapped(study: Study) -> Iterator[tuple[str, str, str]]:
             for made in (mapping.redemptions.campaign_id, mapping.redemptions.customer_id):
                 for column in made.raw_columns:
                     yield mapping.redemptions.source, column, f"{table}.redeemed"
+        if table == "survey_responses" and (comments := study.comments_in(mapping.source)):
+            for column in comments.columns:
+                yield mapping.source, comments.column, f"{table}.{column}"
 
 
 def register_facts(registered: pd.DataFrame) -> dict[str, object]:

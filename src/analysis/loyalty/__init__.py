@@ -10,6 +10,7 @@
 """
 
 from .asymmetry import answer_scores, asymmetry_facts, penalty_reward
+from .comments import CommentThemes, comment_facts, comment_themes, theme_change_facts, theme_facts, writer_facts
 from .consistent import consistent_paths, consistent_summary, inadmissible
 from .delivered_value import delivered_levels, delivered_parts, delivered_totals, delivered_value, derived_weights
 from .drivers import loyalty_drivers
@@ -208,6 +209,7 @@ __all__ = [
     "USABLE",
     "WHAT_IF_COLUMNS",
     "BootstrapResults",
+    "CommentThemes",
     "Composite",
     "CustomerBase",
     "CustomerLink",
@@ -252,6 +254,8 @@ __all__ = [
     "case_groups",
     "change_facts",
     "change_of_weights",
+    "comment_facts",
+    "comment_themes",
     "commitment_trust",
     "compare_groups",
     "compare_with_base",
@@ -383,6 +387,8 @@ __all__ = [
     "survey_weights",
     "telling_blocks",
     "ten_points",
+    "theme_change_facts",
+    "theme_facts",
     "too_close",
     "top_reasons",
     "trait_of",
@@ -398,4 +404,5 @@ __all__ = [
     "with_and_without",
     "within_customer",
     "within_facts",
+    "writer_facts",
 ]

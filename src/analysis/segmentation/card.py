@@ -212,7 +212,9 @@ def _survey(responses: pd.DataFrame | None, labels: Mapping[str, str], words: Wo
         return pd.DataFrame()
     if "responded_on" in responses:
         responses = responses.sort_values("responded_on", ascending=False, kind="stable")
-    items = [c for c in responses if c not in (*_HIDDEN, "responded_on", "weight")]
+    # What somebody wrote of their own accord is counted over many, and told of nobody.
+    hidden = (*_HIDDEN, "responded_on", "weight")
+    items = [c for c in responses if c not in hidden and not c.startswith("comment_")]
     table = pd.DataFrame({words("card_question"): [labels.get(item, item) for item in items]})
     for place, (_, row) in enumerate(responses.head(3).iterrows(), start=1):
         day = row.get("responded_on")

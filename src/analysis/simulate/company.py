@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.errors import RapportError
-from analysis.simulate import baskets, campaigns, dirt, people, purchases, satisfaction
+from analysis.simulate import baskets, campaigns, comments, dirt, people, purchases, satisfaction
 from analysis.simulate.baskets import Lines
 from analysis.simulate.clock import LAST_DAY, OBSERVED_DAYS, PERIOD_DAYS, PERIODS, dates, instants
 from analysis.simulate.people import RESPONSIVENESS, People, PeoplePlan
@@ -292,7 +292,9 @@ class _Batch:
                 "wave": answers["wave"],
             }
         )
-        files.csv("survey", pd.concat([head, items], axis=1))
+        texts, said = comments.comments(answers, self.latents, self.world.comments, self.rng("comments"))
+        files.csv("survey", pd.concat([head, items, pd.Series(texts, name="comment")], axis=1))
+        files.parquet("truth/comments", _comment_truth(head["response_no"], said))
         contacts = satisfaction.interactions(self.people, self.latents, self.active, plan, self.rng("interactions"))
         solved = contacts["resolved_day"]
         rows = pd.DataFrame(
@@ -361,6 +363,15 @@ class _Batch:
         }
         scores = {f"satisfaction_{t}": self.latents["Satisfaction"][:, t] for t in range(PERIODS)}
         return pd.DataFrame(frame | scores)
+
+
+def _comment_truth(response_no: pd.Series, said: pd.DataFrame) -> pa.Table:
+    """With types that do not hang on whether anybody of a batch gave a name."""
+    frame = pd.concat([response_no.rename("response_id"), said], axis=1)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return table.cast(
+        pa.schema([(f.name, pa.bool_() if pa.types.is_boolean(f.type) else pa.string()) for f in table.schema])
+    )
 
 
 def _named(levels: tuple, codes: NDArray) -> NDArray:

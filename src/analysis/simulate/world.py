@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from analysis.simulate import campaigns, dirt, satisfaction
 from analysis.simulate.baskets import BasketPlan
+from analysis.simulate.comments import CommentPlan
 from analysis.simulate.people import Kind, Level, PeoplePlan
 from analysis.simulate.purchases import PurchasePlan
 
@@ -21,6 +22,7 @@ class World:
     satisfaction: satisfaction.SatisfactionPlan
     campaigns: tuple[campaigns.Campaign, ...]
     dirt: dirt.DirtPlan
+    comments: CommentPlan
 
 
 _AGES = (("18-29", 0.26), ("30-44", 0.34), ("45-59", 0.25), ("60+", 0.15))
@@ -55,6 +57,7 @@ TEXTBOOK = World(
     satisfaction=satisfaction.TEXTBOOK,
     campaigns=campaigns.TEXTBOOK,
     dirt=dirt.TEXTBOOK,
+    comments=CommentPlan(),
 )
 
 COMPANY = World(
@@ -97,6 +100,7 @@ COMPANY = World(
     satisfaction=satisfaction.COMPANY,
     campaigns=campaigns.COMPANY,
     dirt=dirt.COMPANY,
+    comments=CommentPlan(),
 )
 
 WORLDS = {world.name: world for world in (TEXTBOOK, COMPANY)}

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from analysis import paths
 from analysis.sources import files, readers
+from analysis.sources.comments import Marks
 from analysis.sources.errors import SourceError
 from analysis.sources.files import RawFile
 from analysis.sources.profile import ColumnProfile, tidy
 from analysis.sources.pseudonyms import Pseudonyms, key
-from analysis.sources.rows import Batches, ReadAgain, looks_like_data
+from analysis.sources.rows import Batches, ReadAgain, check_column, looks_like_data
 from analysis.study import Source, Study
 
 ROW_ID = "row_id"
@@ -35,7 +36,8 @@ MARK_BITS, NUMBER_BITS = 26, 36  # of a row_id, where a source has several files
 GROUP_ROWS, GROUP_BYTES = 250_000, 64 << 20  # a row group of Parquet: what is held in memory before it is written
 KEPT = 5  # Parquet files of earlier states of a source that stay for a while
 _READING = ("format", "encoding", "delimiter", "names", "sheet")  # the options of a source that change what is written
-_PROFILE = b"rapport.profile"
+_PROFILE, _GUARDED = b"rapport.profile", b"rapport.guarded"
+Guard = Callable[[pa.Array], pa.Array]
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def peek(source: Source, study: str) -> tuple[str, ...]:
 
 def personal_columns(study: Study, name: str) -> list[str]:
     """The columns of the source ``name`` that are hashed at the door."""
-    return list(study.privacy.hashed(name))
+    return list(study.hashed(name))
 
 
 def bring_in(study: Study, name: str) -> RawTable:
@@ -97,7 +99,8 @@ def bring_in(study: Study, name: str) -> RawTable:
 
     Each raw file becomes one Parquet file under ``data/processed/<study>/raw/``, called by a hash of its content and of what
     changes how it is read, so that only new files are read; it appears whole or not at all. Personal columns are hashed with
-    the key in ``RAPPORT_KEY``; the way back is kept, for the owner's eyes only, under ``data/private``.
+    the key in ``RAPPORT_KEY``; the way back is kept, for the owner's eyes only, under ``data/private``. Of comments only marks
+    are written, see :mod:`analysis.sources.comments`; there is no way back.
 
     Raises
     ------
@@ -111,6 +114,9 @@ def bring_in(study: Study, name: str) -> RawTable:
     for column in personal:
         if column not in columns:
             raise SourceError(f"{parts[0].label}: privacy names column {column!r}, which is not there")
+    if comments := study.comments_in(name):
+        # Before anything is written: a comment whose column is misspelt would be stored as it is.
+        check_column(study.name, "survey.comments.column", name, comments.column, columns)
     for part in parts:
         if not part.path.exists():
             part.write(study, name, personal)
@@ -118,7 +124,7 @@ def bring_in(study: Study, name: str) -> RawTable:
     rows = sum(each.num_rows for each in stored)
     if rows == 0:
         raise SourceError(f"{parts[0].label}: has a header but no rows; nothing to read")
-    _prune(name, parts)
+    _prune(name, parts, _guarded(parts[0].path))
     return RawTable(
         name=name,
         paths=tuple(part.path for part in parts),
@@ -161,7 +167,7 @@ class _Part:
             while True:
                 pseudonyms = Pseudonyms(key() if personal else b"")
                 try:
-                    self._stream(batches(), readable.columns, personal, pseudonyms, partial)
+                    self._stream(batches(), readable.columns, _guards(study, name, personal, pseudonyms), partial)
                     break
                 except ReadAgain as again:
                     batches = again.batches
@@ -170,9 +176,7 @@ class _Part:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _stream(
-        self, batches: Batches, columns: tuple[str, ...], personal: list[str], pseudonyms: Pseudonyms, partial: Path
-    ) -> None:
+    def _stream(self, batches: Batches, columns: tuple[str, ...], guards: dict[str, Guard], partial: Path) -> None:
         profiles = dict.fromkeys(columns, ColumnProfile())
         with _writer(partial, columns) as writer:
             waiting: list[pa.RecordBatch] = []
@@ -181,8 +185,8 @@ class _Part:
                 for column, array in zip(columns, batch.columns[1:-1], strict=True):
                     array, counts = self._tidy(column, array)
                     profiles[column] += counts
-                    arrays.append(pseudonyms.of(array) if column in personal else array)
-                malformed = pseudonyms.of_fields(batch.columns[-1]) if personal else batch.columns[-1]
+                    arrays.append(guards[column](array) if column in guards else array)
+                malformed = guards[MALFORMED](batch.columns[-1]) if guards else batch.columns[-1]
                 numbers = batch.column(0).to_numpy()
                 if self.mark and len(numbers) and numbers[-1] >> NUMBER_BITS:
                     raise SourceError(f"{self.label}: has more than {1 << NUMBER_BITS:,} rows; split it")
@@ -200,7 +204,8 @@ class _Part:
                     waiting = []
                     pa.default_memory_pool().release_unused()  # kept, it would grow with the file
             writer.write_table(pa.Table.from_batches(waiting, writer.schema), GROUP_ROWS * 2)
-            writer.add_key_value_metadata({_PROFILE: json.dumps({c: asdict(p) for c, p in profiles.items()})})
+            profile = {c: asdict(p) for c, p in profiles.items()}
+            writer.add_key_value_metadata({_PROFILE: json.dumps(profile), _GUARDED: json.dumps(sorted(guards))})
 
     def _tidy(self, column: str, array: pa.Array) -> tuple[pa.Array, ColumnProfile]:
         try:
@@ -209,6 +214,17 @@ class _Part:
             raise SourceError(
                 f"{self.label}: column {column!r} holds bytes that are not UTF-8; write the file again with text"
             ) from None
+
+
+def _guards(study: Study, name: str, personal: list[str], pseudonyms: Pseudonyms) -> dict[str, Guard]:
+    """What the columns of people become, and the rows that do not fit the header; nothing where there are no such columns."""
+    guards: dict[str, Guard] = dict.fromkeys(personal, pseudonyms.of)
+    if personal:
+        guards[MALFORMED] = pseudonyms.of_fields
+    if comments := study.comments_in(name):
+        marks = Marks(comments, study.survey.missing_codes)
+        guards |= {comments.column: marks.of, MALFORMED: marks.of_fields}
+    return guards
 
 
 def _writer(path: Path, columns: tuple[str, ...]) -> pq.ParquetWriter:
@@ -231,6 +247,8 @@ def _parts(study: Study, name: str) -> list[_Part]:
     personal = personal_columns(study, name)
     options = source.model_dump(mode="json", include=set(_READING))
     shared = [FORMAT_VERSION, options, personal, hashlib.sha256(key()).hexdigest() if personal else ""]
+    if comments := study.comments_in(name):
+        shared += [comments.model_dump(mode="json"), study.survey.missing_codes]
 
     def path(*content: object) -> Path:
         return paths.processed(study.name) / "raw" / f"{name}-{_digest([*shared, *content])[:16]}.parquet"
@@ -290,13 +308,22 @@ def _profile(stored: list[pq.FileMetaData], columns: tuple[str, ...]) -> dict[st
     return {c: reduce(add, (ColumnProfile(**profiles[c]) for profiles in each)) for c in columns}
 
 
-def _prune(name: str, parts: list[_Part]) -> None:
-    """Remove Parquet files of earlier states of the source ``name``, but for a few; raw files are never touched."""
+def _prune(name: str, parts: list[_Part], guarded: set[str]) -> None:
+    """Remove Parquet files of earlier states of the source ``name``, but for a few; raw files are never touched.
+
+    guarded : columns that are not stored as they came; where an earlier state did store one, nothing of it is left.
+    """
     used = {part.path for part in parts}
     ours = re.compile(re.escape(name) + r"-[0-9a-f]{16}\.parquet")
     stale = [p for p in parts[0].path.parent.iterdir() if ours.fullmatch(p.name) and p not in used]
-    for path in sorted(stale, key=lambda p: (p.stat().st_mtime_ns, p.name))[:-KEPT]:
+    stale.sort(key=lambda p: (p.stat().st_mtime_ns, p.name))
+    clear = [p for p in stale if not guarded <= _guarded(p)]
+    for path in (*clear, *[p for p in stale if p not in clear][:-KEPT]):
         path.unlink(missing_ok=True)
+
+
+def _guarded(path: Path) -> set[str]:
+    return set(json.loads(pq.read_metadata(path).metadata.get(_GUARDED, b"[]")))
 
 
 def _digest(content: object) -> str:

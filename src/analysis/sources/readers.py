@@ -192,18 +192,27 @@ def database(source: Source) -> Readable:
     file = re.fullmatch(r"(?:sqlite|duckdb)://(.+?)(?:\?.*)?", url)
     if file and ":" not in file[1] and not Path(file[1]).is_file():  # connecting would make an empty one
         raise SourceError(f"{label}: there is no such file; correct database in the study")
-    with _asking(source, url):
-        connection = ibis.connect(url)
-        table = connection.table(source.table) if source.table else _asked(connection, source.query)
-        # Sorted by everything, so that row numbers are the same on every run, whatever order the server prefers.
-        table = table.order_by(table.columns)
+    with _rows_of(source, url) as (_connection, table):
         columns = tuple(table.columns)
 
     def batches() -> Batches:
-        with _asking(source, url):
+        with _rows_of(source, url) as (connection, table):
             yield from _arrow_batches(label, _fetched(connection, table))
 
     return Readable(label, columns, batches)
+
+
+@contextmanager
+def _rows_of(source: Source, url: str) -> Iterator[tuple[ibis.BaseBackend, ibis.Table]]:
+    """The rows that a database source asks for, while the connection is open."""
+    with _asking(source, url):
+        connection = ibis.connect(url)
+        try:
+            table = connection.table(source.table) if source.table else _asked(connection, source.query)
+            # Sorted by everything, so that row numbers are the same on every run, whatever order the server prefers.
+            yield connection, table.order_by(table.columns)
+        finally:
+            connection.disconnect()
 
 
 def _asked(connection: ibis.BaseBackend, query: str) -> ibis.Table:

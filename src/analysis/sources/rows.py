@@ -1,5 +1,6 @@
 """Rows of cells, as they come from a file, become a header and batches of text."""
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ import pyarrow as pa
 from analysis.sources.errors import SourceError
 
 BATCH = 100_000
+_SHOWN_COLUMNS = 8
 Batches = Iterator[pa.RecordBatch]
 Row = list[str | None]
 Numbered = Iterator[tuple[int, Row]]
@@ -63,6 +65,29 @@ def looks_like_data(name: str) -> bool:
     """Whether a column's name is rather an address, a date or a number: then the header line is missing, and what stands in its
     place is somebody's."""
     return re.search(r"@|^[\d\s.,:/+-]+$", name) is not None
+
+
+def check_column(study: str, place: str, source: str, column: str, there: tuple[str, ...]) -> None:
+    """Refuse a column that a study names and its source does not have, with the nearest that it has.
+
+    Raises
+    ------
+    SourceError
+        One line with the place in the study's file.
+    """
+    if column in there:
+        return
+    near = difflib.get_close_matches(column, there, n=1) or difflib.get_close_matches(
+        column.lower(), [t.lower() for t in there], n=1
+    )
+    some = ", ".join(there[:_SHOWN_COLUMNS]) + (", …" if len(there) > _SHOWN_COLUMNS else "")
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {some if len(some) <= 120 else some[:120] + '…'}"
+    if len(there) == 1 and not near:
+        hint = f"{hint} only; check delimiter: in the source"
+    if any(map(looks_like_data, there)):
+        # These are somebody's data, and an error line is no place for them.
+        hint = "its first line looks like data, not like names of columns; give names: in the source"
+    raise SourceError(f"studies/{study}/study.yaml: {place}: source {source} has no column {column!r}; {hint}")
 
 
 def fitted(row: Row, width: int) -> tuple[Row, str | None]:
