@@ -17,6 +17,7 @@ from scipy import stats
 from analysis.campaigns import design, power
 from analysis.campaigns.effects import CUPED, DifferenceInMeans, EstimationError
 from analysis.campaigns.evaluation import covariates as known_before
+from analysis.campaigns.households import household_split
 from analysis.errors import RapportError
 
 Array = NDArray[np.float64]
@@ -35,8 +36,8 @@ class Check:
 
     Attributes
     ----------
-    name : ``split``, ``duplicates``, ``two_arms``, ``contacted_early``, ``control_reached``, ``holdout_reached`` or
-    ``balance``.
+    name : ``split``, ``duplicates``, ``two_arms``, ``contacted_early``, ``control_reached``, ``holdout_reached``,
+    ``balance`` or ``households``.
     passed : None when the data cannot say; ``reason`` then names why, and after a failure what failed.
     count : customers concerned. statistic, p_value : of the test, where there is one.
     """
@@ -106,6 +107,7 @@ def check_design(
     control: str = "control",
     starts_on: object = None,
     holdout: ArrayLike | None = None,
+    households: ArrayLike | None = None,
     level: float = LEVEL,
     seed: int = 1,
 ) -> DesignVerdict:
@@ -118,6 +120,7 @@ def check_design(
     planned : planned share of each arm; None leaves the split unchecked.
     covariates : one row a row of ``contacts``, measured before the campaign; None leaves the balance unchecked.
     control : arm that was left alone. starts_on : first day of the campaign. holdout : ids of the universal holdout.
+    households : shape (n,), household of each row of ``contacts``, which adds a check; missing ones live alone.
     level : of the split and balance tests. seed : of the permutations.
 
     Raises
@@ -140,6 +143,7 @@ def check_design(
         _control_reached(contacts, control),
         _holdout_reached(contacts, control, holdout),
         _balance(arms[first], known, level, seed),
+        *(() if households is None else (_households(contacts, households),)),
     )
     return DesignVerdict(checks, sizes, arm_differences(arms[first], known, control))
 
@@ -151,6 +155,7 @@ def check_campaigns(
     planned: Mapping[str, float] | None = None,
     periods: int = 4,
     holdout: ArrayLike | None = None,
+    households: pd.Series | None = None,
 ) -> dict[str, DesignVerdict]:
     """Check every randomised campaign, by campaign_id, in order of start.
 
@@ -159,7 +164,7 @@ def check_campaigns(
     contacts : the canonical table. panel : from :func:`outcomes.campaign_panel`, for what was known before; campaigns that
     are not in it, and customers without history, leave the balance unchecked. spans : from :func:`outcomes.windows`.
     planned : planned share of each arm, for the campaigns that have these arms. periods : of history to compare.
-    holdout : ids of the universal holdout.
+    holdout : ids of the universal holdout. households : household by customer_id, from :func:`households.household_ids`.
     """
     found = {}
     for span in spans[spans["design"] == "randomised"].to_dict("records"):
@@ -174,7 +179,10 @@ def check_campaigns(
             before = before[~before.index.duplicated()].reindex(rows["customer_id"])
             known = before if before.notna().to_numpy().all() else None
         plan = planned if planned is not None and set(rows["arm"]) <= set(planned) else None
-        found[span["campaign_id"]] = check_design(rows, plan, known, starts_on=span["starts_on"], holdout=holdout)
+        homes = None if households is None else rows["customer_id"].map(households)
+        found[span["campaign_id"]] = check_design(
+            rows, plan, known, starts_on=span["starts_on"], holdout=holdout, households=homes
+        )
     return found
 
 
@@ -269,6 +277,18 @@ def _balance(arms: NDArray, covariates: pd.DataFrame | None, level: float, seed:
     return Check(
         "balance", not failed, "unbalanced" if failed else None, len(arms), found.statistic, float(found.p_value)
     )
+
+
+def _households(contacts: pd.DataFrame, households: ArrayLike) -> Check:
+    """Arms that cut through households; a warning, since what leaks makes an effect too small and not false."""
+    found = household_split(contacts["customer_id"], contacts["arm"], households)
+    reason = {
+        "alone": "no_shared_households",
+        "split": "households_split",
+        "unclear": "few_shared_households",
+        "together": None,
+    }[found.verdict]
+    return Check("households", None if reason else True, reason, found.customers, found.share, found.p_value)
 
 
 def arm_differences(arms: ArrayLike, covariates: pd.DataFrame | None, control: str = "control") -> pd.DataFrame:

@@ -402,7 +402,8 @@ class Coupons:
     sent it), the fields of :class:`Subsidy`. margins : an arm: arm, face_value, sales (incremental, at full price),
     given, costs, profit, low, high, money a customer sent it. weekly : from :func:`weekly_effects`, with arm.
     shifted : an arm: arm, during, after, net and limits, share of the gain lost later with limits. slopes : an outcome:
-    outcome, slope, low, high, bend_p_value; empty where face values were not random.
+    outcome, slope, low, high, bend_p_value; empty where face values were not random. contact_cost : money a contact, None
+    where nobody knows it; costs and profit are then before it, and a profit is what a contact may cost to break even.
     """
 
     redemption: pd.DataFrame = field(repr=False)
@@ -411,13 +412,21 @@ class Coupons:
     weekly: pd.DataFrame = field(repr=False)
     shifted: pd.DataFrame = field(repr=False)
     slopes: pd.DataFrame = field(repr=False)
+    contact_cost: float | None = 0.0
 
     def facts(self) -> dict[str, object]:
-        """What the sentences need: the best coupon and its profit, the largest redemption, subsidy, shift, slope."""
+        """What the sentences need: the best coupon and its profit, the largest redemption, subsidy, shift, slope.
+
+        ``contact_cost`` is None where nobody knows it; ``value`` and ``best_pays`` are then before it, and ``any_loses`` is of
+        coupons that lose even so. ``break_even`` with its limits is the contact cost up to which the best coupon pays.
+        """
         best = self.margins.loc[self.margins["profit"].idxmax()]
         subsidy = self.subsidy.set_index("arm").reindex([best["arm"]]).iloc[0]
         found = {"arm": best["arm"], "face_value": float(best["face_value"]), "arms": len(self.margins)}
         found |= {"value": float(best["profit"]), "low": float(best["low"]), "high": float(best["high"])}
+        known = self.contact_cost or 0.0
+        found |= {"contact_cost": self.contact_cost, "break_even": found["value"] + known}
+        found |= {f"break_even_{end}": found[end] + known for end in ("low", "high")}
         found |= {"best_pays": bool(best["low"] > 0), "any_loses": bool((self.margins["high"] < 0).any())}
         rate = self.redemption.set_index("arm").loc[best["arm"]]
         found |= {"rate": float(rate["rate"]), "rate_low": float(rate["low"]), "rate_high": float(rate["high"])}
@@ -437,7 +446,7 @@ def run_coupons(
     members: pd.DataFrame,
     face_values: Mapping[str, float],
     margin: float,
-    contact_cost: float = 0.0,
+    contact_cost: float | None = 0.0,
     offer_cost: float = 0.0,
     weekly: ArrayLike | None = None,
     campaign_weeks: int = 4,
@@ -451,7 +460,8 @@ def run_coupons(
     ----------
     members : one row a customer: arm, spend (net, in the window), redeemed and, where price cuts hold the coupon,
     discount (without it every redemption counts as its full face value). face_values : of each arm with a coupon.
-    margin : share of sales at full price. contact_cost, offer_cost : money a contact, and a redemption.
+    margin : share of sales at full price. contact_cost, offer_cost : money a contact, and a redemption; where the former is
+    None, profits are before it.
     weekly : shape (n, weeks), spend from the start, beyond ``campaign_weeks`` to see what was pulled forward.
     before : shape (n,) or (n, k), spend before, which narrows the intervals (CUPED).
 
@@ -472,7 +482,7 @@ def run_coupons(
     known = members["redeemed"].astype("boolean")
     if known[np.isin(arm, list(faces))].isna().all():
         return None, "redemption_unknown"
-    money = customer_profit(members, faces, margin, contact_cost, offer_cost, net_of_coupon)
+    money = customer_profit(members, faces, margin, contact_cost or 0.0, offer_cost, net_of_coupon)
     used, face = money.redeemed, money.face_value
     past = None if before is None else np.asarray(before, dtype=float).reshape(len(arm), -1)
     parts: dict[str, list] = {"subsidy": [], "margins": [], "weekly": [], "shifted": []}
@@ -503,6 +513,7 @@ def run_coupons(
         pd.concat(parts["weekly"], ignore_index=True) if parts["weekly"] else pd.DataFrame(columns=["arm", "week"]),
         pd.DataFrame(parts["shifted"]) if parts["shifted"] else pd.DataFrame(columns=["arm"]),
         _slopes({"redemption": used, "sales": money.sales, "profit": money.profit}, face, confidence),
+        contact_cost,
     ), None
 
 

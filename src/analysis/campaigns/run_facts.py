@@ -201,8 +201,17 @@ def _missing(value: object) -> bool:
 
 
 def list_finding(found: Plan | None, reason: str | None, words: Words) -> dict[str, object]:
-    """What the next list should bring, as arguments of a finding; or why there is none."""
+    """What the next list should bring, as arguments of a finding; or why there is none.
+
+    ``everybody`` says whether it was drawn from all customers; ``unlike`` is the share of them who had too few like them among
+    the tested, ``more_contacts`` the share with more campaigns behind them than any tested customer had; None where only the
+    tested were looked at.
+    """
     if found is None or found.found is None:
         why = reason if found is None else found.reason
         return _unknown("list_reason", why, words)
-    return found.found.facts() | {"label": found.label}
+    drawn: dict[str, object] = {"everybody": found.overlap is not None, "unlike": None, "more_contacts": None}
+    if found.overlap is not None:
+        drawn["unlike"] = found.overlap.share_outside
+        drawn["more_contacts"] = float(found.overlap.beyond.get("earlier_contacts", 0.0))
+    return found.found.facts() | {"label": found.label} | drawn

@@ -9,6 +9,7 @@ import ibis
 import numpy as np
 import pandas as pd
 
+from analysis.campaigns.candidates import Overlap, for_candidates, like_tested
 from analysis.campaigns.checks import DesignVerdict, verdict_table
 from analysis.campaigns.coupons import (
     Coupons,
@@ -20,10 +21,11 @@ from analysis.campaigns.coupons import (
     weekly_spend,
 )
 from analysis.campaigns.effects import EstimationError
-from analysis.campaigns.evaluation import Settings
+from analysis.campaigns.evaluation import Settings, covariates
 from analysis.campaigns.experiment import Experiment, Mean, Share
 from analysis.campaigns.facts import Range, cost_of
 from analysis.campaigns.gains import ResponseModel, run_response
+from analysis.campaigns.households import household_codes, household_split
 from analysis.campaigns.ledger import held_out
 from analysis.campaigns.policy import PolicyComparison, compare_policies
 from analysis.campaigns.targeting import Targeting, TargetingSettings, allocate, profit_curve, run_targeting
@@ -84,14 +86,23 @@ def design_for_people(verdicts: Mapping[str, DesignVerdict], spans: pd.DataFrame
 
 
 def arm_effects(
-    panel: pd.DataFrame, spans: pd.DataFrame, sound: Sequence[str], periods: int, confidence: float
+    panel: pd.DataFrame,
+    spans: pd.DataFrame,
+    sound: Sequence[str],
+    periods: int,
+    confidence: float,
+    households: pd.Series | None = None,
 ) -> pd.DataFrame:
     """Effect on sales of each arm of the randomised campaigns whose design holds, adjusted for the past.
 
+    Parameters
+    ----------
+    households : household by customer_id, or None. Where lot drew whole households, intervals are by household.
+
     Returns
     -------
-    Rows of :meth:`Experiment.analyse` for sales and buying at all, with label; p values are Holm's within a campaign. Empty
-    without such a campaign.
+    Rows of :meth:`Experiment.analyse` for sales and buying at all, with label and by_household (whether intervals are); p
+    values are Holm's within a campaign. Empty without such a campaign.
     """
     past = tuple(f"spend_before_{k}" for k in range(1, periods + 1))
     labels, tables = spans.set_index("campaign_id")["label"], []
@@ -100,9 +111,16 @@ def arm_effects(
         known = tuple(
             column for column in past if column in rows and rows[column].notna().all() and rows[column].nunique() > 1
         )
-        trial = Experiment({"sales": Mean("spend", known), "bought": Share("bought")}, confidence=confidence)
-        found = trial.analyse(rows.assign(bought=rows["purchase_days"] > 0)).table
-        tables.append(found.assign(label=labels[name], campaign_id=name))
+        rows = rows.assign(bought=rows["purchase_days"] > 0)
+        together = False
+        if households is not None:
+            homes = rows["customer_id"].map(households)
+            together = household_split(rows["customer_id"], rows["arm"], homes).together
+            rows = rows.assign(household=household_codes(rows["customer_id"], homes))
+        measures = {"sales": Mean("spend", known), "bought": Share("bought")}
+        trial = Experiment(measures, cluster="household" if together else None, confidence=confidence)
+        found = trial.analyse(rows).table
+        tables.append(found.assign(label=labels[name], campaign_id=name, by_household=together))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*ARM_COLUMNS, "metric"])
 
 
@@ -125,7 +143,8 @@ class Plan:
     ----------
     campaign_id, label, channel : of the campaign that was learnt from. money : CustomerProfit of its customers.
     compared : PolicyComparison. curve : from :func:`profit_curve`.
-    found : Targeting, or None. reason : why there is no list; None with one.
+    found : Targeting, or None. reason : why there is no list; None with one. overlap : how like the tested all customers are,
+    where the list is drawn from all; None where it is drawn from the tested.
     """
 
     campaign_id: str
@@ -136,6 +155,7 @@ class Plan:
     curve: pd.DataFrame
     found: Targeting | None
     reason: str | None
+    overlap: Overlap | None = None
 
 
 def run_plan(
@@ -150,13 +170,19 @@ def run_plan(
     assumed: Range | None,
     settings: TargetingSettings,
     confidence: float = 0.95,
+    candidates: pd.DataFrame | None = None,
+    periods: int = 4,
+    contact_cap: int | None = None,
 ) -> tuple[Plan | None, str | None]:
-    """Value ways of choosing customers in money on a randomised campaign, and draw up the next list among its customers.
+    """Value ways of choosing customers in money on a randomised campaign, and draw up the next list.
 
     Parameters
     ----------
     channel : of the campaign, for consent. margin, assumed : share of sales, and what a contact is taken to cost.
-    settings : ``budget`` is for the whole list.
+    settings : ``budget`` is for the whole list. candidates : whom the list is drawn from, from
+    :func:`analysis.campaigns.candidates.list_candidates`; of them only those who had their like among the tested, at what the
+    policy is worth to such a mixture of customers. Without it, the tested themselves. periods : of history that was learnt
+    from at most. contact_cap : recent contacts of a candidate from which there are no more.
 
     Returns
     -------
@@ -170,26 +196,57 @@ def run_plan(
     contact, handling, _ = cost_of(span, assumed)
     if contact is None:
         return None, "no_contact_cost"
-    rows = panel[panel["campaign_id"] == uplift.campaign_id].reset_index(drop=True)
+    rows = panel[(panel["campaign_id"] == uplift.campaign_id) & panel["arm"].isin(np.unique(uplift.assigned))]
+    rows = rows.reset_index(drop=True)
     faces = {} if offers is None else arm_face_values(contacts, offers, uplift.campaign_id)
     money = customer_profit(rows, faces, margin.value, contact, handling)
     given = uplift.features, uplift.assigned, money.profit, uplift.fold
     gains, profit = cross_fit_scores(*given), cross_fit_effects(DRLearner(), *given)
-    cost = np.tile(money.costs[uplift.arms].to_numpy(float), (len(rows), 1))
-    policy = allocate(profit, cost, settings.budget).arm
+    each = money.costs[uplift.arms].to_numpy(float)
+    cost = np.tile(each, (len(rows), 1))
+    # The tested are judged with as much money for each as the candidates have.
+    part = 1.0 if candidates is None else len(rows) / max(len(candidates), 1)
+    budget = None if settings.budget is None else settings.budget * part
+    policy = allocate(profit, cost, budget).arm
     rules = _classic(rows, uplift.arms, faces)
-    compared = compare_policies(gains, policy, cost, uplift.arms, rules, settings.budget, confidence=confidence)
-    curve = profit_curve(profit, cost, gains, confidence=confidence, seed=settings.seed)
+    compared = compare_policies(gains, policy, cost, uplift.arms, rules, budget, confidence=confidence)
+    curve = profit_curve(
+        profit,
+        cost,
+        gains,
+        customers=None if candidates is None else len(candidates),
+        confidence=confidence,
+        seed=settings.seed,
+    )
+    overlap, among = None, compared
+    if candidates is None:
+        people = _tested(rows, customers)
+    else:
+        overlap = like_tested(uplift.features, covariates(candidates, min(periods, int(span["complete_periods"]))))
+        people = candidates.assign(unlike_tested=~overlap.inside)
+        learner = DRLearner().fit(uplift.features, uplift.assigned, money.profit)
+        profit, cost = learner.predict(overlap.features), np.tile(each, (len(people), 1))
+        chosen = (
+            policy if compared.kind == "policy" else rules.get(compared.recommended, np.full(len(rows), compared.arm))
+        )
+        among = for_candidates(compared, gains, chosen, overlap.weights)
+        rules = _classic(candidates, uplift.arms, faces)
+    channels = [channel] * len(uplift.arms)
+    listed = run_targeting(people, profit, cost, uplift.arms, channels, among, settings, rules, contact_cap)
+    return Plan(uplift.campaign_id, uplift.label, channel, money, compared, curve, *listed, overlap), None
+
+
+def _tested(rows: pd.DataFrame, customers: pd.DataFrame | None) -> pd.DataFrame:
+    """The customers of a campaign with their consent and whether they are held out for good."""
     people = rows[["customer_id"]]
-    if customers is not None:
-        known = customers.drop_duplicates("customer_id")
-        held = held_out(known)
-        known = known.assign(held_out=False if held is None else held.to_numpy())
-        wanted = [c for c in ("customer_id", "consent_email", "consent_sms", "held_out") if c in known]
-        people = people.merge(known[wanted], on="customer_id", how="left")
-        people["held_out"] = people["held_out"].astype("boolean").fillna(False).astype(bool)
-    listed = run_targeting(people, profit, cost, uplift.arms, [channel] * len(uplift.arms), compared, settings, rules)
-    return Plan(uplift.campaign_id, uplift.label, channel, money, compared, curve, *listed), None
+    if customers is None:
+        return people
+    known = customers.drop_duplicates("customer_id")
+    held = held_out(known)
+    known = known.assign(held_out=False if held is None else held.to_numpy())
+    wanted = [c for c in ("customer_id", "consent_email", "consent_sms", "held_out") if c in known]
+    people = people.merge(known[wanted], on="customer_id", how="left")
+    return people.assign(held_out=people["held_out"].astype("boolean").fillna(False).astype(bool))
 
 
 def run_plans(
@@ -200,6 +257,8 @@ def run_plans(
     settings: Settings,
     *rest: object,
     target: TargetingSettings,
+    candidates: pd.DataFrame | None = None,
+    contact_cap: int | None = None,
 ) -> tuple[dict[str, Plan], UpliftAnalysis | None, str | None]:
     """A plan from every randomised campaign whose design holds, and whom the most telling of them moved.
 
@@ -208,7 +267,7 @@ def run_plans(
     Parameters
     ----------
     campaigns : the canonical table, for the channel. rest : contacts, offers, customers, margin and assumed contact cost, as
-        :func:`run_plan` takes them.
+        :func:`run_plan` takes them. candidates, contact_cap : as there, to draw lists from all customers.
 
     Returns
     -------
@@ -227,7 +286,9 @@ def run_plans(
         found[name], channel = moved, channels.get(name)
         channel = str(channel) if isinstance(channel, str) else ""
         given = panel, spans, contacts, offers, customers, channel, margin, assumed, target, level
-        plan, why = run_plan(moved, *given)
+        plan, why = run_plan(
+            moved, *given, candidates=candidates, periods=settings.pre_periods, contact_cap=contact_cap
+        )
         if plan is None:
             reason = why
         else:
@@ -285,7 +346,7 @@ def run_coupon_campaign(
     assumed: Range | None,
     confidence: float = 0.95,
 ) -> tuple[Coupons | None, str | None, str | None]:
-    """What the coupons of the largest sound randomised campaign with coupons left.
+    """What the coupons of the largest sound randomised campaign with coupons left; before contacts where their cost is unknown.
 
     Returns
     -------
@@ -305,7 +366,7 @@ def run_coupon_campaign(
         contact, offer, _ = cost_of(span, assumed)
         past = rows["spend_before_1"].to_numpy(float) if "spend_before_1" in rows else None
         found, reason = run_coupons(
-            rows, faces, margin.value, contact or 0.0, offer, weekly, weeks, past, confidence=confidence
+            rows, faces, margin.value, contact, offer, weekly, weeks, past, confidence=confidence
         )
         return (found, str(span["label"]), None) if found else (None, None, reason)
     return None, None, "no_coupon"

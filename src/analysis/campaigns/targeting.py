@@ -265,20 +265,22 @@ def reachable(
     recent_contacts: ArrayLike | None = None,
     contact_cap: int | None = None,
     held_out: ArrayLike | None = None,
+    unlike_tested: ArrayLike | None = None,
 ) -> tuple[NDArray[np.bool_], pd.DataFrame]:
-    """Who may be given which arm: consent to its channel, a cap on contacts, the lasting holdout.
+    """Who may be given which arm: consent to its channel, a cap on contacts, the lasting holdout, what is known of their like.
 
     Parameters
     ----------
     customers : one row a customer, with ``consent_email`` and ``consent_sms`` where an arm needs them; what is not
     recorded is a no (see :mod:`analysis.consent`). channels : the channel of each arm. recent_contacts : shape (n,),
     contacts in the period of the cap. contact_cap : a customer who has had so many gets no more. held_out : shape
-    (n,), True for customers whom no campaign may reach.
+    (n,), True for customers whom no campaign may reach. unlike_tested : shape (n,), True for those who had too few like
+    them in the campaign that was learnt from.
 
     Returns
     -------
-    allowed, shape (n, arms), and a frame of ``reason`` (held_out, contact_cap, no_consent) and ``customers`` whom it
-    shuts out of every arm, each counted once, in this order.
+    allowed, shape (n, arms), and a frame of ``reason`` (held_out, contact_cap, no_consent and, if given, unlike_tested) and
+    ``customers`` whom it shuts out of every arm, each counted once, in this order.
     """
     n = len(customers)
     consent = np.ones((n, len(channels)), dtype=bool)
@@ -291,9 +293,15 @@ def reachable(
     capped = np.zeros(n, dtype=bool)
     if contact_cap is not None and recent_contacts is not None:
         capped = np.nan_to_num(np.asarray(recent_contacts, dtype=float)) >= contact_cap
-    counts = [out.sum(), (capped & ~out).sum(), (~consent.any(axis=1) & ~out & ~capped).sum()]
-    reasons = pd.DataFrame({"reason": ["held_out", "contact_cap", "no_consent"], "customers": np.array(counts, int)})
-    return consent & ~(out | capped)[:, None], reasons
+    why = {"held_out": out, "contact_cap": capped, "no_consent": ~consent.any(axis=1)}
+    if unlike_tested is not None:
+        why["unlike_tested"] = np.asarray(unlike_tested, dtype=bool)
+    shut, counts = np.zeros(n, dtype=bool), {}
+    for name, wrong in why.items():
+        counts[name] = int((wrong & ~shut).sum())
+        shut |= wrong
+    reasons = pd.DataFrame({"reason": list(counts), "customers": list(counts.values())})
+    return consent & ~shut[:, None], reasons
 
 
 @dataclass(frozen=True)
@@ -385,7 +393,7 @@ def run_targeting(
     Parameters
     ----------
     customers : one row a candidate: customer_id and, where known, consent_email, consent_sms, recent_contacts,
-    held_out. profit : shape (n, arms), expected incremental profit after cost. cost : shape (arms,) or (n, arms).
+    held_out, unlike_tested. profit : shape (n, arms), expected incremental profit after cost. cost : shape (arms,) or (n, arms).
     arms, channels : name and channel of each arm. comparison : from ``compare_policies`` on a randomised campaign,
     under the same budget a customer, or None where no campaign was randomised. rules : for the candidates, the rules
     of the comparison by name. contact_cap : contacts in its period from which a customer gets no more.
@@ -404,8 +412,8 @@ def run_targeting(
     if customers["customer_id"].duplicated().any():
         raise ValueError("customer_id occurs twice among the candidates; give one row a customer")
     p, c = _checked(profit, cost, None)
-    recent, out = (customers.get(name) for name in ("recent_contacts", "held_out"))
-    allowed, excluded = reachable(customers, channels, recent, contact_cap, out)
+    recent, out, unlike = (customers.get(name) for name in ("recent_contacts", "held_out", "unlike_tested"))
+    allowed, excluded = reachable(customers, channels, recent, contact_cap, out, unlike)
     if not allowed.any():
         return None, "nobody_reachable"
     rng = np.random.default_rng(chosen.seed)

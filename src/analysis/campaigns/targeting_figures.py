@@ -145,12 +145,14 @@ def rates_by_group(gains: pd.DataFrame, fmt: Formatter, depth: MailingDepth | No
     return fig
 
 
-def coupon_profit(margins: pd.DataFrame, labels: dict[str, str], fmt: Formatter) -> Figure:
+def coupon_profit(
+    margins: pd.DataFrame, labels: dict[str, str], fmt: Formatter, contact_cost: float | None = 0.0
+) -> Figure:
     """What each coupon takes off and what it leaves after goods, coupon and contact, a customer sent it.
 
     Parameters
     ----------
-    margins : from :class:`analysis.campaigns.coupons.Coupons`. labels : words for the arms' names.
+    margins, contact_cost : from :class:`analysis.campaigns.coupons.Coupons`. labels : words for the arms' names.
     """
     fig, ax = theme.new_figure(height=2.5 + 0.72 * len(margins), grid="x")
     y = _rows(ax, [labels.get(name, name) for name in margins["arm"]])
@@ -159,7 +161,8 @@ def coupon_profit(margins: pd.DataFrame, labels: dict[str, str], fmt: Formatter)
     ax.hlines(y - 0.16, margins["low"], margins["high"], color=BLUE, linewidth=2.4)
     ax.plot(margins["profit"], y - 0.16, "o", color=BLUE, label="profit left, with interval")
     ax.xaxis.set_major_formatter(fmt.axis("money"))
-    ax.set_xlabel("Money a customer who was sent the coupon")
+    before = "" if contact_cost is not None else ",\nbefore the cost of the contact, which is unknown"
+    ax.set_xlabel(f"Money a customer who was sent the coupon{before}")
     fig.legend(loc="outside lower center", ncols=2)
     pays, loses = margins[margins["low"] > 0], margins[margins["high"] < 0]
     names = [labels.get(name, name) for name in (pays if len(pays) else loses)["arm"]]
@@ -167,7 +170,7 @@ def coupon_profit(margins: pd.DataFrame, labels: dict[str, str], fmt: Formatter)
         text = "After its face value a coupon pays: " + ", ".join(names)
     else:
         text = "After their face value coupons lose money: " + ", ".join(names) if names else "No coupon clearly pays"
-    _title(fig, text)
+    _title(fig, text if contact_cost is not None else f"{text} (contact not counted)")
     return fig
 
 
@@ -200,4 +203,25 @@ def effect_by_week(weekly: pd.DataFrame, campaign_weeks: int, fmt: Formatter) ->
     else:
         text = f"Of {fmt.money(end['cumulative'])} a customer gained by the end, nothing is sure {int(week.max())} weeks on"
     _title(fig, text)
+    return fig
+
+
+def promised_and_brought(table: pd.DataFrame, labels: dict[str, str], fmt: Formatter, title: str) -> Figure:
+    """Profit a contacted customer that the last list promised (hollow), and what contacting brought, with its interval.
+
+    Parameters
+    ----------
+    table : of :class:`analysis.campaigns.list_record.ListRecord`. labels : words for its groups.
+    """
+    fig, ax = theme.new_figure(height=2.5 + 0.7 * len(table), grid="x")
+    y = _rows(ax, [labels[group] for group in table["group"]])
+    ax.axvline(0, color=theme.QUIET, linewidth=1)
+    ax.hlines(y - 0.1, table["low"], table["high"], color=BLUE, linewidth=2.4)
+    ax.plot(table["brought"], y - 0.1, "o", color=BLUE, label="brought, with interval")
+    ax.plot(table["promised"], y + 0.14, "o", color=ORANGE, markerfacecolor="none", label="promised")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(fmt.axis("money"))
+    ax.set_xlabel("Profit a contacted customer, after costs")
+    fig.legend(loc="outside lower center", ncols=2)
+    _title(fig, title)
     return fig
