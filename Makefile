@@ -74,7 +74,7 @@ bench: $(ENVIRONMENT)  ## what notebooks, size, cleaning and models cost (ONLY=w
 	@$(if $(filter-out loyalty,$(ONLY)),,$(PY) benchmarks/loyalty.py)
 	@$(if $(filter-out campaigns,$(ONLY)),,$(PY) benchmarks/campaigns.py)
 
-coverage: $(ENVIRONMENT)  ## how often intervals hold the truth (REPLICATIONS=2000; ONLY=value, ate, path, sizes or link)
+coverage: $(ENVIRONMENT)  ## how often intervals hold the truth (REPLICATIONS=2000; ONLY=value, ate, path, sizes, link, effects, uplift or peeking)
 	@ONLY=$(ONLY) REPLICATIONS=$(REPLICATIONS) $(PY) benchmarks/coverage.py
 
 torture: $(ENVIRONMENT)  ## kill a run in every notebook, run again, compare bytes

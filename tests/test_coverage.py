@@ -107,6 +107,63 @@ def test_the_limits_are_what_many_answers_give():
     np.testing.assert_allclose(shares, coverage.SKEWED.answer_shares, atol=0.02)
 
 
+def test_every_estimator_of_random_arms_is_covered(monkeypatch):
+    monkeypatch.setattr(coverage, "ARM_SIZES", (800,))
+    replications = 40
+    trials = [one for k in range(replications) for one in coverage.campaign_effects(np.random.default_rng([10, k]))]
+    table = coverage.coverage_table([{"trials": [vars(one).values() for one in trials]}])
+    assert set(table["interval"]) == {
+        "difference_in_means", "cuped", "lin", "Fieller, difference_in_means", "Fieller, cuped"
+    }  # fmt: skip
+    assert len(table) == 2 * 5 and (table["replications"] == replications).all()
+    assert (np.abs(table["coverage"] - 0.95) < 4 * np.sqrt(0.95 * 0.05 / replications)).all(), table
+
+
+def test_what_is_true_of_shoppers_is_what_their_campaigns_show():
+    rng = np.random.default_rng(11)
+    who = coverage.Shoppers.draw(60_000, rng)
+    arm, spend = who.campaign(rng)
+    treated = arm == "letter"
+    gap = spend[treated].mean() - spend[~treated].mean()
+    assert abs(gap - who.effect.mean()) < 4 * spend.std() * 2 / np.sqrt(len(spend))
+    # The Qini by its first definition: the gain of each depth over as many at random, averaged over depths.
+    every = coverage.all_shoppers()
+    gains = np.cumsum(every.effect[np.argsort(-coverage.rule(every.x))]) / len(every.x)
+    straight = gains[-1] * np.arange(1, len(gains) + 1) / len(gains)
+    assert coverage.rule_worth()["Qini"] == pytest.approx((gains - straight).mean(), rel=1e-3)
+    half = coverage.KEPT * every.effect - coverage.LETTER_COST
+    assert coverage.policy_worth()[0] == pytest.approx(half[coverage.rule(every.x) > 0].sum() / len(half))
+
+
+def test_rankings_and_policies_come_near_their_truth():
+    trials = coverage.uplift(np.random.default_rng(12))
+    intervals = [one for one in trials if one.promise == coverage.INTERVAL]
+    assert len(intervals) == 9 and all(abs(one.error) < 2 * one.width for one in intervals)
+    assert [one.promise for one in trials[9:]] == [coverage.POWER, coverage.FALSE_ALARM]
+    assert len({(one.quantity, one.interval) for one in trials}) == len(trials)
+
+
+def test_looking_ten_times_breaks_the_usual_interval_alone():
+    trials = [one for k in range(100) for one in coverage.peeking(np.random.default_rng([13, k]))]
+    table = coverage.coverage_table([{"trials": [vars(one).values() for one in trials]}])
+    wrong = table[table["promise"] == coverage.FALSE_ALARM].set_index(["quantity", "interval"])["coverage"].unstack()
+    assert (wrong["always valid"] <= 0.05).all() and (wrong["fixed horizon"] > 0.07).all()
+    found = table[table["promise"] == coverage.POWER].set_index("interval")["coverage"]
+    assert (found["always valid"] > 0.4).all() and (found["one look, at the end"] > found["always valid"].max()).all()
+
+
+def test_a_room_that_a_part_does_not_rest_on_leaves_its_replications(monkeypatch, tmp_path):
+    assert set(coverage.RESTS_ON) == set(coverage.PARTS) and set(coverage.FEWER) <= set(coverage.PARTS)
+    before = {part: coverage.code_key(part) for part in coverage.PARTS}
+    assert len(set(before.values())) == len(before)
+    changed = tmp_path / "kernel.py"
+    changed.write_text("x = 1")
+    rooms = coverage.room_files
+    monkeypatch.setattr(coverage, "room_files", lambda room: [changed] if room == "loyalty" else rooms(room))
+    moved = {part for part, key in before.items() if coverage.code_key(part) != key}
+    assert moved == {"path", "sizes", "link"}
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setenv("RAPPORT_BUILD", str(tmp_path))
     drawn = []
@@ -134,5 +191,11 @@ def test_the_table_counts_and_judges():
     assert table.loc["published", "error"] == pytest.approx(1.96 * 0.05, rel=0.01)
     assert table.loc["sure", "coverage"] == 0.95 and table.loc["sure", "verdict"] == "inside"
     assert table.loc["sure", "bias"] == pytest.approx(-0.05) and table.loc["sure", "replications"] == 100
+    alarms = [{"trials": [vars(coverage.alarm("", name, k < n, promise)).values()]} for name, n, promise in (
+        ("kept", 7, coverage.FALSE_ALARM), ("broken", 8, coverage.FALSE_ALARM), ("weak", 30, coverage.POWER),
+    ) for k in range(100)]  # fmt: skip
+    judged = coverage.coverage_table(alarms).set_index("interval")
+    assert judged["verdict"].to_dict() == {"kept": "inside", "broken": "no reason known", "weak": "power"}
+    assert judged["coverage"].to_dict() == {"kept": 0.07, "broken": 0.08, "weak": 0.3}
     text = coverage.markdown(table.reset_index())
     assert "| coin | sure | 100 | 95.0% ± 4.3% | 4 | -5.0% | inside |" in text

@@ -87,7 +87,7 @@ STEPS = {
             "05_campaign_evaluation",
             "analysis.campaigns",
             needs=("campaigns", "contacts", "order_lines"),
-            uses=("customers", "products", "offers", "customer_summary", "customer_segment"),
+            uses=("customers", "products", "offers", "customer_summary", "customer_value", "customer_segment"),
             writes=("campaign_effects", "target_list"),
         ),
         StepSpec(
@@ -106,7 +106,7 @@ STEPS = {
                 "campaign_effects",
                 TRUTH,
             ),
-            uses=("customers",),
+            uses=("customers", "target_list"),
             writes=(),
         ),
     )

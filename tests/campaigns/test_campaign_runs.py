@@ -91,6 +91,18 @@ def test_the_campaign_that_pays_comes_first_and_makes_the_list(planned):
     assert set(campaigns.policies_for_people(first.compared, WORDS)["name"]) >= {"mail for all", "nobody"}
 
 
+def test_plans_take_the_analyses_that_are_there(planned):
+    panel, spans, (_, moved, _) = planned
+    given = pd.DataFrame({"campaign_id": ["letter"], "channel": "post"}), SETTINGS, None, None, None, MARGIN, CONTACT
+    target = campaigns.TargetingSettings(seed=2)
+    plans, again, reason = campaigns.run_plans(
+        panel, spans, ["letter"], *given, target=target, analyses=({"letter": moved}, {})
+    )
+    assert list(plans) == ["letter"] and again is moved and reason is None
+    none = campaigns.run_plans(panel, spans, ["letter"], *given, target=target, analyses=({}, {"letter": "too_few"}))
+    assert none == ({}, None, "too_few")
+
+
 def test_without_effects_that_differ_all_are_treated_alike(planned):
     *_, (_, moved, _) = planned
     told = campaigns.uplift_facts(moved, None)

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analysis.campaigns import checks
-from analysis.campaigns.checks import check_campaigns, check_design, design_power, omnibus_balance, verdict_table
+from analysis.campaigns.checks import check_campaigns, check_design, omnibus_balance, verdict_table
 from analysis.campaigns.outcomes import campaign_panel, windows
 from analysis.errors import RapportError
 
@@ -131,27 +131,6 @@ def test_omnibus_statistic_is_pillais_trace_and_knows_no_scale():
     assert found.statistic == pytest.approx(2999 * np.trace(np.linalg.solve(centred.T @ centred, between)))
     assert omnibus_balance(x * [1e9, 1e-9], arms).p_value == pytest.approx(found.p_value)
     assert (found.dof, found.method) == (4, "chi_square")
-
-
-def test_detectable_effect_is_found_with_the_power_that_was_asked_for():
-    rng = np.random.default_rng(2)
-    arms = np.repeat(["control", "mail", "mail"], 300)
-    before = rng.normal(size=900)
-    plan = design_power(2 * before + rng.normal(size=900) + 5, arms, before).iloc[0]
-    assert plan.variance_ratio == pytest.approx(0.2, abs=0.05)
-    assert plan.detectable_adjusted == pytest.approx(plan.detectable * np.sqrt(plan.variance_ratio))
-    assert plan.detectable_relative == pytest.approx(plan.detectable / plan.baseline)
-    size = plan.detectable
-    found = []
-    for _ in range(400):
-        y = 2 * rng.normal(size=900) + rng.normal(size=900) + size * (arms == "mail")
-        found.append(stats.ttest_ind(y[arms == "mail"], y[arms == "control"], equal_var=False).pvalue < 0.05)
-    assert abs(np.mean(found) - 0.8) < 4 * np.sqrt(0.8 * 0.2 / 400) + 0.05  # the standard deviation is itself estimated
-
-
-def test_power_of_an_arm_of_one_has_a_reason():
-    table = design_power([1.0, 2.0, 3.0], ["control", "control", "mail"])
-    assert table["reason"].tolist() == ["no_treated"] and table["detectable"].isna().all()
 
 
 def test_every_randomised_campaign_is_checked_from_the_tables(company):

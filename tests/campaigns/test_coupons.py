@@ -14,7 +14,6 @@ from analysis.campaigns.coupons import (
     face_value_slope,
     margin_after_face_value,
     offset,
-    preferred_category,
     redemption_rates,
     run_coupons,
     subsidised_share,
@@ -178,14 +177,6 @@ def test_classic_rule():
     assert face_value_by_spend([5, 100, 20, 1, 50, 7], [50, 20, 100]).tolist() == [1, 2, 0, 1, 2, 0]
     assert len(set(face_value_by_spend(np.zeros(9), [1, 2, 3]))) == 1
     assert face_value_by_spend([3.0], [10]).tolist() == [0]
-    spent = pd.DataFrame(
-        {
-            "customer_id": ["a", "a", "b", "b", "c"],
-            "category": ["tea", "bread", "tea", "bread", "tea"],
-            "spend": [1, 2, 3, 3, -1],
-        }
-    )
-    assert preferred_category(spent).to_dict() == {"a": "bread", "b": "bread"}
 
 
 def test_whole_run_and_its_reasons():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.campaigns.effects import EstimationError
-from analysis.campaigns.policy import NOBODY, affordable, compare_policies, policy_shares, policy_value, segment_policy
+from analysis.campaigns.policy import NOBODY, affordable, compare_policies, policy_shares, policy_value
 
 
 def randomised(n, rng, effects=(2.0, -1.0)):
@@ -96,21 +96,6 @@ def test_rivals_spend_no_more_than_the_budget():
     assert affordable(np.zeros(10, int), cost, None).sum() == 10
     found = compare_policies(np.ones((10, 1)), np.r_[np.zeros(4, int), [NOBODY] * 6], 1.0, ["a"], budget=4)
     assert found.row("all: a")["value"] == pytest.approx(0.4)
-
-
-def test_segments_are_judged_by_the_other_folds():
-    rng = np.random.default_rng(3)
-    segments = rng.choice(["old", "new"], 2000)
-    gains = np.where(segments == "old", 2.0, -2.0)[:, None] + rng.normal(0, 3, (2000, 1))
-    folds = rng.integers(0, 5, 2000)
-    policy = segment_policy(gains, segments, folds)
-    assert (policy == np.where(segments == "old", 0, NOBODY)).all()
-    # Pure noise in tiny segments must not look valuable, as it would on its own rows.
-    noise, tiny = rng.normal(size=(2000, 1)), np.arange(2000) // 4
-    honest = policy_value(noise, segment_policy(noise, tiny, folds))
-    assert abs(honest.tvalue) < 4
-    lone = segment_policy([[1.0], [1.0]], ["a", "b"], [0, 1])
-    assert (lone == NOBODY).all()
 
 
 def test_bad_policies_are_refused():

@@ -1,5 +1,7 @@
 """From the panel to the verdict: planted effects, honest reasons, leakage, figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,13 +140,21 @@ def test_an_unknown_outcome_is_refused():
         campaigns.run_uplift(panel, spans, SETTINGS, outcome="joy")
 
 
-def test_the_overview_has_a_line_an_arm_or_a_reason():
-    panel, spans, attributes, _ = planted(n=1000)
-    spans = pd.concat([spans, spans.assign(campaign_id="c2", label="Late", reason="window_not_over")])
-    table = campaigns.uplift_overview(panel, spans, SETTINGS, attributes, "bought")
-    assert table["arm"].tolist()[:2] == ["call", "mail"]
-    assert table["reason"].tolist()[2] == "window_not_over"
-    assert table["differs"].tolist()[:2] == [True, True]
+def test_the_overview_allows_for_the_number_of_campaigns(found):
+    panel, spans, _, _ = planted(n=300)
+    late = spans.assign(campaign_id="c2", label="Late", complete_periods=0)
+    analyses, reasons = campaigns.run_uplifts(panel, pd.concat([spans, late]), ["c1", "c2"], SETTINGS)
+    assert list(analyses) == ["c1"] and reasons == {"c2": "not_randomised"}
+    again = {name: replace(found, label=name) for name in ("Spring", "Summer", "Autumn")}
+    again["Winter"] = replace(found, label="Winter", test=replace(found.test, p_value=0.04))
+    table = campaigns.uplift_overview(again).set_index(["label", "arm"])
+    assert len(table) == 8 and table.loc["Spring", "differs"].all()
+    assert np.allclose(table.loc["Spring", "p_adjusted"], 4 * found.test.p_value)
+    assert np.allclose(table.loc["Winter", "p_adjusted"], 0.04)  # the largest of four
+    assert table.loc[("Spring", "mail"), "effect"] == pytest.approx(
+        found.average().set_index("arm").loc["mail", "effect"]
+    )
+    assert campaigns.uplift_overview({}).empty
 
 
 def test_figures_are_drawn_whole(found):

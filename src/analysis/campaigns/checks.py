@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.campaigns import design, power
-from analysis.campaigns.effects import CUPED, DifferenceInMeans, EstimationError
+from analysis.campaigns import design
 from analysis.campaigns.evaluation import covariates as known_before
 from analysis.campaigns.households import household_split
 from analysis.errors import RapportError
@@ -351,58 +350,3 @@ def _spread(white: Array, codes: NDArray[np.int64], sizes: Array) -> float:
     """Σ over arms of n_a · |mean_a|²."""
     sums = np.column_stack([np.bincount(codes, weights=column, minlength=len(sizes)) for column in white.T])
     return float((sums**2 / sizes[:, None]).sum())
-
-
-def design_power(
-    outcome: ArrayLike,
-    arms: ArrayLike,
-    before: ArrayLike | None = None,
-    *,
-    control: str = "control",
-    power_wanted: float = 0.8,
-    alpha: float = 0.05,
-) -> pd.DataFrame:
-    """The smallest effect that each arm could have found, without and with the past taken out.
-
-    Parameters
-    ----------
-    outcome : shape (n,). arms : shape (n,). before : shape (n,) or (n, k), known before the campaign, or None.
-    power_wanted : chance of finding the effect. alpha : two-sided level.
-
-    Returns
-    -------
-    One row an arm: arm, customers, control_customers, baseline (mean of the control), detectable (in the outcome's
-    unit), detectable_relative (as a share of the baseline), variance_ratio (achieved by ``before``), detectable_adjusted,
-    detectable_adjusted_relative, reason (why there is none, in one word).
-    """
-    y, labels = np.asarray(outcome, dtype=float), np.asarray(arms, dtype=object)
-    past = None if before is None else np.asarray(before, dtype=float)
-    rows = []
-    for arm in sorted(set(labels) - {control}):
-        inside = (labels == arm) | (labels == control)
-        d = (labels == arm)[inside]
-        row = {"arm": arm, "customers": int(d.sum()), "control_customers": int((~d).sum()), "reason": None}
-        try:
-            found = DifferenceInMeans(y[inside], d).fit()
-            ratio = np.nan if past is None else CUPED(y[inside], d, past[inside]).fit().diagnostics["variance_ratio"]
-            row |= {"baseline": found.baseline, "variance_ratio": ratio} | _detectable(
-                found.se, ratio, found.baseline, power_wanted, alpha
-            )
-        except EstimationError as error:
-            row["reason"] = error.code
-        rows.append(row)
-    names = ["arm", "customers", "control_customers", "baseline", "detectable", "detectable_relative"]
-    names += ["variance_ratio", "detectable_adjusted", "detectable_adjusted_relative", "reason"]
-    return pd.DataFrame(rows).reindex(columns=names)
-
-
-def _detectable(se: float, ratio: float, baseline: float, power_wanted: float, alpha: float) -> dict[str, float]:
-    # For four customers in equal arms the formula's standard error is the standard deviation that it is given.
-    plain = power.detectable_effect(4, se, power_wanted, alpha)
-    adjusted = plain * np.sqrt(ratio)
-    return {
-        "detectable": plain,
-        "detectable_relative": plain / baseline if baseline else np.nan,
-        "detectable_adjusted": adjusted,
-        "detectable_adjusted_relative": adjusted / baseline if baseline else np.nan,
-    }

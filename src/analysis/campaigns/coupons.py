@@ -376,22 +376,6 @@ def face_value_by_spend(cumulative_spend: ArrayLike, face_values: ArrayLike) -> 
     return np.argsort(faces, kind="stable")[group]
 
 
-def preferred_category(purchases: pd.DataFrame) -> pd.Series:
-    """Each customer's category of highest spend, by name where two are equal; the other half of the classic rule.
-
-    Parameters
-    ----------
-    purchases : one row a customer × category before the campaign: customer_id, category, spend.
-
-    Returns
-    -------
-    category by customer_id; customers whose spend is nowhere positive are not in it.
-    """
-    known = purchases[purchases["category"].notna() & (purchases["spend"] > 0)]
-    ordered = known.sort_values(["customer_id", "spend", "category"], ascending=[True, False, True], kind="stable")
-    return ordered.drop_duplicates("customer_id").set_index("customer_id")["category"]
-
-
 @dataclass(frozen=True)
 class Coupons:
     """What the coupons of one randomised campaign did.

@@ -56,6 +56,12 @@ _COLUMNS = [
 ]
 
 
+def past_columns(rows: pd.DataFrame, periods: int) -> tuple[str, ...]:
+    """Columns of a panel with sales in the ``periods`` periods before the start that are known of all and tell them apart."""
+    names = [f"spend_before_{k}" for k in range(1, periods + 1)]
+    return tuple(c for c in names if c in rows and rows[c].notna().all() and rows[c].nunique() > 1)
+
+
 @dataclass(frozen=True)
 class Mean:
     """The mean of a count or an amount a customer.

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,14 +152,14 @@ class CampaignProfit:
 
 
 def lifetime_effect(
-    panel: pd.DataFrame, values: pd.DataFrame, before: str | None = None, column: str = "residual_value"
+    panel: pd.DataFrame, values: pd.DataFrame, before: Sequence[str] | str | None = None, column: str = "residual_value"
 ) -> tuple[EffectResults | None, str | None]:
     """What a randomised campaign did to the customers' expected value after it, beside its effect on sales.
 
     Parameters
     ----------
     panel : one campaign's arm and its control: customer_id, treated, and ``before``. values : the canonical table
-    ``customer_value``. before : column of the panel, known before the campaign, that adjusts the comparison.
+    ``customer_value``. before : column or columns of the panel, known before the campaign, that adjust the comparison.
     column : of ``values``, discounted margin.
 
     Returns
@@ -176,7 +177,7 @@ def lifetime_effect(
     try:
         if before is None:
             return DifferenceInMeans(y, d).fit(), None
-        return CUPED(y, d, joined[before].to_numpy(float)).fit(), None
+        return CUPED(y, d, joined[[before] if isinstance(before, str) else list(before)].to_numpy(float)).fit(), None
     except EstimationError as error:
         return None, error.code
 

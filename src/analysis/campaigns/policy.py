@@ -112,31 +112,6 @@ def affordable(policy: ArrayLike, cost: ArrayLike, budget: float | None) -> Arra
     return shares if budget is None or total <= budget else shares * (budget / total)
 
 
-def segment_policy(gains: ArrayLike, segments: ArrayLike, folds: ArrayLike) -> NDArray[np.int64]:
-    """The best arm of each segment (nobody where none gains), found on the other folds' customers.
-
-    Parameters
-    ----------
-    gains : shape (n, arms). segments : shape (n,), known before the campaign. folds : shape (n,).
-
-    Returns
-    -------
-    shape (n,), arm numbers. A segment that the other folds do not hold is left alone.
-    """
-    scores = _scores(gains)
-    codes = pd.factorize(np.asarray(segments, dtype=object))[0]
-    parts = np.asarray(folds)
-    found = np.full(len(scores), NOBODY)
-    for fold in np.unique(parts):
-        inside = parts == fold
-        sums = np.column_stack(
-            [np.bincount(codes[~inside], weights=g, minlength=codes.max() + 2) for g in scores[~inside].T]
-        )
-        best = np.where(sums.max(axis=1) > 0, sums.argmax(axis=1), NOBODY)
-        found[inside] = best[codes[inside]]
-    return found
-
-
 @dataclass(frozen=True)
 class PolicyComparison:
     """A policy beside its rivals, and what to do.

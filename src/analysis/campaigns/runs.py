@@ -22,7 +22,7 @@ from analysis.campaigns.coupons import (
 )
 from analysis.campaigns.effects import EstimationError
 from analysis.campaigns.evaluation import Settings, covariates
-from analysis.campaigns.experiment import Experiment, Mean, Share
+from analysis.campaigns.experiment import Experiment, Mean, Share, past_columns
 from analysis.campaigns.facts import Range, cost_of
 from analysis.campaigns.gains import ResponseModel, run_response
 from analysis.campaigns.households import household_codes, household_split
@@ -30,7 +30,7 @@ from analysis.campaigns.ledger import held_out
 from analysis.campaigns.policy import PolicyComparison, compare_policies
 from analysis.campaigns.targeting import Targeting, TargetingSettings, allocate, profit_curve, run_targeting
 from analysis.campaigns.uplift import DRLearner, cross_fit_effects, cross_fit_scores
-from analysis.campaigns.uplift_analysis import UpliftAnalysis, run_uplift, uplift_features
+from analysis.campaigns.uplift_analysis import UpliftAnalysis, run_uplifts, uplift_features
 from analysis.campaigns.words import Words
 
 WEEK = 7
@@ -104,20 +104,17 @@ def arm_effects(
     Rows of :meth:`Experiment.analyse` for sales and buying at all, with label and by_household (whether intervals are); p
     values are Holm's within a campaign. Empty without such a campaign.
     """
-    past = tuple(f"spend_before_{k}" for k in range(1, periods + 1))
     labels, tables = spans.set_index("campaign_id")["label"], []
     for name in sound:
         rows = panel[panel["campaign_id"] == name]
-        known = tuple(
-            column for column in past if column in rows and rows[column].notna().all() and rows[column].nunique() > 1
-        )
+        past = past_columns(rows, periods)
         rows = rows.assign(bought=rows["purchase_days"] > 0)
         together = False
         if households is not None:
             homes = rows["customer_id"].map(households)
             together = household_split(rows["customer_id"], rows["arm"], homes).together
             rows = rows.assign(household=household_codes(rows["customer_id"], homes))
-        measures = {"sales": Mean("spend", known), "bought": Share("bought")}
+        measures = {"sales": Mean("spend", past), "bought": Share("bought")}
         trial = Experiment(measures, cluster="household" if together else None, confidence=confidence)
         found = trial.analyse(rows).table
         tables.append(found.assign(label=labels[name], campaign_id=name, by_household=together))
@@ -259,6 +256,7 @@ def run_plans(
     target: TargetingSettings,
     candidates: pd.DataFrame | None = None,
     contact_cap: int | None = None,
+    analyses: tuple[Mapping[str, UpliftAnalysis], Mapping[str, str]] | None = None,
 ) -> tuple[dict[str, Plan], UpliftAnalysis | None, str | None]:
     """A plan from every randomised campaign whose design holds, and whom the most telling of them moved.
 
@@ -268,6 +266,7 @@ def run_plans(
     ----------
     campaigns : the canonical table, for the channel. rest : contacts, offers, customers, margin and assumed contact cost, as
         :func:`run_plan` takes them. candidates, contact_cap : as there, to draw lists from all customers.
+    analyses : what :func:`uplift_analysis.run_uplifts` gives for the same campaigns; made here by default.
 
     Returns
     -------
@@ -277,13 +276,10 @@ def run_plans(
     contacts, offers, customers, margin, assumed = rest
     level = 1 - (1 - settings.confidence) / max(len(sound), 1)
     channels = campaigns.set_index("campaign_id")["channel"] if "channel" in campaigns else pd.Series(dtype=object)
-    found, plans, reason = {}, {}, "not_tested"
-    for name in sound:
-        moved, why = run_uplift(panel, spans, settings, campaign_id=name, seed=target.seed)
-        if moved is None:
-            reason = why
-            continue
-        found[name], channel = moved, channels.get(name)
+    found, reasons = analyses or run_uplifts(panel, spans, sound, settings, target.seed)
+    plans, reason = {}, next(reversed(reasons.values()), "not_tested")
+    for name, moved in found.items():
+        channel = channels.get(name)
         channel = str(channel) if isinstance(channel, str) else ""
         given = panel, spans, contacts, offers, customers, channel, margin, assumed, target, level
         plan, why = run_plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,18 @@ FOLDS = 5
 MOST_LEVELS = 20
 DEPTH = 0.3
 """Share of customers at which uplift at a depth is printed."""
+
+
+OVERVIEW_COLUMNS = {
+    "label": ("Campaign", "text"),
+    "arm": ("Arm", "text"),
+    "effect": ("Sales each", "money"),
+    "p_adjusted": ("p, all alike", "ratio"),
+    "qini": ("Qini", "money"),
+    "low": ("Low", "money"),
+    "high": ("High", "money"),
+    "over_rule": ("Over the best rule", "money"),
+}
 
 
 @dataclass(frozen=True)
@@ -303,28 +315,32 @@ def _segments(
     return pd.concat(tables, ignore_index=True)
 
 
-def uplift_overview(
-    panel: pd.DataFrame,
-    spans: pd.DataFrame,
-    settings: Settings,
-    attributes: pd.DataFrame | None = None,
-    outcome: str = "spend",
-    seed: int = 1,
-) -> pd.DataFrame:
+def run_uplifts(
+    panel: pd.DataFrame, spans: pd.DataFrame, chosen: Sequence[str], settings: Settings, seed: int = 1
+) -> tuple[dict[str, UpliftAnalysis], dict[str, str]]:
+    """:func:`run_uplift` on each of the chosen campaigns: the analyses, and why there is none, both by campaign_id."""
+    found, reasons = {}, {}
+    for name in chosen:
+        analysis, reason = run_uplift(panel, spans, settings, campaign_id=name, seed=seed)
+        if analysis is None:
+            reasons[name] = reason
+        else:
+            found[name] = analysis
+    return found, reasons
+
+
+def uplift_overview(analyses: Mapping[str, UpliftAnalysis]) -> pd.DataFrame:
     """Every randomised campaign in a line an arm: do effects differ, and what is the chosen ranking worth.
 
     Returns
     -------
     label, arm, customers, effect (average), p_value (that effects do not differ, adjusted over the campaign's arms),
     p_adjusted (Holm, over the campaigns as well), differs (by it), qini, low, high (of the chosen learner), best_rule,
-    over_rule, over_low, over_high, reason (why there is none).
+    over_rule, over_low, over_high.
     """
+    adjusted = adjust_p_values([found.test.p_value for found in analyses.values()]) if analyses else []
     rows = []
-    for span in spans[spans["design"] == "randomised"].to_dict("records"):
-        found, reason = run_uplift(panel, spans, settings, span["campaign_id"], attributes, None, outcome, seed)
-        if found is None:
-            rows.append({"label": span["label"], "reason": span["reason"] or reason})
-            continue
+    for found, p_adjusted in zip(analyses.values(), adjusted, strict=True):
         table = found.table()
         for j, arm in enumerate(found.arms):
             own = table[(table["arm"] == arm) & (table["score"] == CHOSEN)].iloc[0]
@@ -334,16 +350,13 @@ def uplift_overview(
                 "customers": len(found.customers),
                 "effect": float(found.gamma[:, j].mean()),
                 "p_value": found.test.p_value,
+                "p_adjusted": float(p_adjusted),
+                "differs": bool(p_adjusted < 1 - found.confidence),
                 "best_rule": found.best_rule(arm),
                 **own[["qini", "low", "high", "over_rule", "over_low", "over_high"]],
             })  # fmt: skip
     columns = ["label", "arm", "customers", "effect", "p_value", "p_adjusted", "differs", "qini", "low", "high"]
-    table = pd.DataFrame(rows, columns=[*columns, "best_rule", "over_rule", "over_low", "over_high", "reason"])
-    each = table.dropna(subset=["p_value"]).groupby("label", sort=False)["p_value"].first()
-    adjusted = dict(zip(each.index, adjust_p_values(each), strict=True))
-    table["p_adjusted"] = table["label"].map(adjusted).astype(float)
-    table["differs"] = table["p_adjusted"] < 1 - settings.confidence
-    return table
+    return pd.DataFrame(rows, columns=[*columns, "best_rule", "over_rule", "over_low", "over_high"])
 
 
 def uplift_facts(found: UpliftAnalysis | None, reason: str | None = None) -> dict[str, object]:
@@ -392,7 +405,7 @@ def against_truth(found: UpliftAnalysis, truth: pd.DataFrame, column: str) -> pd
     Qini of ranking by the truth), persuadables (share of customers with a positive effect who are in the top ``DEPTH``)
     and sleeping_dogs (share of those with a negative effect who are in the bottom ``DEPTH``); by chance both are
     ``DEPTH``, missing where there are none. The score ``told_truth`` is what the same features give to a model that learns from
-    the true effects themselves, out of fold: about what any learner can reach.
+    the true effects themselves, out of fold: about what a learner can reach, for chance is in each customer's true effect too.
     """
     rows = []
     of_campaign = truth[truth["campaign_id"] == found.campaign_id]
@@ -410,6 +423,7 @@ def against_truth(found: UpliftAnalysis, truth: pd.DataFrame, column: str) -> pd
             held = found.fold == k
             model = HistGradientBoostingRegressor(max_depth=3, max_iter=60, random_state=0)
             told[held] = model.fit(x[known & ~held], true_all[known & ~held]).predict(x[held])
+        told = qini.ranks_within(told, found.fold)
         for name, score in {**{n: s[:, j] for n, s in found.scores.items()}, "told_truth": told}.items():
             rows.append({"arm": arm, "score": name, **_found(score[known], true, oracle)})
     return pd.DataFrame(rows, columns=["arm", "score", "correlation", "oracle_share", "persuadables", "sleeping_dogs"])

@@ -31,11 +31,22 @@ from analysis.scorecard.loyalty import (
     response_facts,
 )
 from analysis.scorecard.segments import kind_facts, segment_entries, stage_table, tier_facts
+from analysis.scorecard.targeting import (
+    TrueGains,
+    list_entry,
+    list_facts,
+    list_for_people,
+    list_table,
+    ranking_table,
+    score_list,
+    true_gains,
+)
 from analysis.scorecard.value import alive_table, parameter_table, people_of, value_entries, value_facts
 from analysis.scorecard.words import Words
 
 __all__ = [
     "Limit",
+    "TrueGains",
     "Words",
     "alive_table",
     "answer_facts",
@@ -54,6 +65,10 @@ __all__ = [
     "kind_facts",
     "limit",
     "link_truth",
+    "list_entry",
+    "list_facts",
+    "list_for_people",
+    "list_table",
     "loyalty_entries",
     "missed",
     "parameter_table",
@@ -64,6 +79,7 @@ __all__ = [
     "precision_table",
     "profit_table",
     "raised_money",
+    "ranking_table",
     "recall_facts",
     "recall_table",
     "redemptions",
@@ -72,11 +88,13 @@ __all__ = [
     "sales_facts",
     "sales_table",
     "score_limit",
+    "score_list",
     "score_shares",
     "segment_entries",
     "stage_table",
     "tally",
     "tier_facts",
+    "true_gains",
     "value_entries",
     "value_facts",
     "verdicts",

@@ -6,7 +6,7 @@ import ibis
 import numpy as np
 import pandas as pd
 
-from analysis.scorecard.card import CHANCE, NO, YES, entries, verdicts
+from analysis.scorecard.card import CHANCE, NO, YES, Entry, entries, verdicts
 from analysis.scorecard.words import Words
 
 SPEND, DAYS = "spend", "purchase_days"
@@ -116,8 +116,10 @@ def effect_facts(rows: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def campaign_entries(rows: pd.DataFrame, profits: pd.DataFrame, words: Words) -> pd.DataFrame:
-    """Section of the card: every effect, and the profit of all campaigns together."""
+def campaign_entries(
+    rows: pd.DataFrame, profits: pd.DataFrame, words: Words, listed: Entry | None = None
+) -> pd.DataFrame:
+    """Section of the card: every effect, the profit of all campaigns together and, where there is one, that of the next list."""
     effects = [
         (words(f"quantity_{r['outcome']}", campaign=r["campaign"]), r["planted"], r["found"], r["low"], r["high"])
         for r in rows.to_dict("records")
@@ -125,7 +127,8 @@ def campaign_entries(rows: pd.DataFrame, profits: pd.DataFrame, words: Words) ->
     known = profits["found_profit"].notna()
     found = profits["found_profit"].sum() if known.all() else None
     profit = (words("quantity_profit"), profits["true_profit"].sum(), found, None, None)
-    return entries([*effects, profit], [*rows["why"], CHANCE])
+    more = [profit] if listed is None else [profit, listed]
+    return entries([*effects, *more], [*rows["why"], *[CHANCE] * len(more)])
 
 
 def redemptions(contacts: ibis.Table) -> pd.DataFrame:
