@@ -87,7 +87,16 @@ STEPS = {
             "05_campaign_evaluation",
             "analysis.campaigns",
             needs=("campaigns", "contacts", "order_lines"),
-            uses=("customers", "products", "offers", "customer_summary", "customer_value", "customer_segment"),
+            uses=(
+                "customers",
+                "products",
+                "offers",
+                "customer_summary",
+                "customer_value",
+                "customer_segment",
+                "survey_responses",
+                "customer_loyalty",
+            ),
             writes=("campaign_effects", "target_list"),
         ),
         StepSpec(

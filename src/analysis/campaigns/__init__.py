@@ -159,7 +159,9 @@ from analysis.campaigns.pressure import (
     precautionary_cap,
     run_pressure,
     satisfaction_by_arm,
+    satisfaction_facts,
     shared_customers,
+    survey_scores,
 )
 from analysis.campaigns.qini import (
     RankingResults,
@@ -216,7 +218,6 @@ from analysis.campaigns.strength import (
     run_looks,
     run_tails,
     tail_facts,
-    tail_label,
     tail_table,
 )
 from analysis.campaigns.targeting import Targeting, TargetingSettings, allocate, profit_curve, reachable, run_targeting
@@ -471,6 +472,7 @@ __all__ = [
     "sample_size_means",
     "sample_size_proportions",
     "satisfaction_by_arm",
+    "satisfaction_facts",
     "scenarios",
     "scope_facts",
     "score_names",
@@ -482,8 +484,8 @@ __all__ = [
     "split_facts",
     "standardised_differences",
     "subsidised_share",
+    "survey_scores",
     "tail_facts",
-    "tail_label",
     "tail_sensitivity",
     "tail_table",
     "time_split",

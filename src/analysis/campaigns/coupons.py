@@ -388,6 +388,7 @@ class Coupons:
     shifted : an arm: arm, during, after, net and limits, share of the gain lost later with limits. slopes : an outcome:
     outcome, slope, low, high, bend_p_value; empty where face values were not random. contact_cost : money a contact, None
     where nobody knows it; costs and profit are then before it, and a profit is what a contact may cost to break even.
+    campaign_weeks : how many of the weeks are the campaign's.
     """
 
     redemption: pd.DataFrame = field(repr=False)
@@ -397,6 +398,7 @@ class Coupons:
     shifted: pd.DataFrame = field(repr=False)
     slopes: pd.DataFrame = field(repr=False)
     contact_cost: float | None = 0.0
+    campaign_weeks: int = 4
 
     def facts(self) -> dict[str, object]:
         """What the sentences need: the best coupon and its profit, the largest redemption, subsidy, shift, slope.
@@ -498,6 +500,7 @@ def run_coupons(
         pd.DataFrame(parts["shifted"]) if parts["shifted"] else pd.DataFrame(columns=["arm"]),
         _slopes({"redemption": used, "sales": money.sales, "profit": money.profit}, face, confidence),
         contact_cost,
+        campaign_weeks,
     ), None
 
 

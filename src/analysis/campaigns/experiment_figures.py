@@ -109,28 +109,6 @@ def effects_by_arm(
     return fig
 
 
-def tail_intervals(
-    tails: pd.DataFrame,
-    labels: Callable[[object], str],
-    title: str,
-    axis_label: str,
-    formatter: Formatter | None = None,
-) -> Figure:
-    """The effect as measured, with large values cut, and without the largest customer.
-
-    ``tails`` are rows of one metric and arm of :meth:`experiment.Experiment.tails`; ``labels`` makes the words of a row.
-    """
-    shown = tails[tails["reason"].isna()].reset_index(drop=True)
-    fig, ax = theme.new_figure(6.4, 1.9 + 0.5 * len(shown), grid="x")
-    places = _rows(ax, [labels(row) for row in shown.itertuples()])
-    ax.axvline(0, color=theme.QUIET, linewidth=1)
-    colours = [EFFECT if tail == "as_measured" else DOUBT for tail in shown["tail"]]
-    _intervals(ax, places, shown[["effect", "low", "high"]].to_numpy(float), colours)
-    _amounts(ax, "x", formatter, axis_label)
-    ax.set_title(title)
-    return fig
-
-
 def looks(
     table: pd.DataFrame,
     title: str,

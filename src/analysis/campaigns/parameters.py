@@ -24,5 +24,8 @@ class Parameters(BaseModel):
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
     seed: int = Field(1, ge=0)
     budget: float | None = Field(None, gt=0)
+    everybody: bool = False
+    contact_cap: int | None = Field(None, ge=1, le=1000)
+    cap_days: int = Field(90, ge=1, le=730)
     anticipation_weeks: int = Field(0, ge=0, le=26)
     frequency_arms: dict[str, dict[str, int]] | None = None

@@ -300,6 +300,47 @@ def satisfaction_by_arm(
     return table
 
 
+def survey_scores(responses: pd.DataFrame | None, loyalty: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Satisfaction as answers for :func:`satisfaction_by_arm`; None where no survey says who answered when how satisfied.
+
+    Parameters
+    ----------
+    responses, loyalty : the canonical tables ``survey_responses`` and ``customer_loyalty``, or None.
+    """
+    asked = {"response_id", "customer_id", "responded_on"}
+    if responses is None or loyalty is None or not asked <= set(responses) or "satisfaction" not in loyalty:
+        return None
+    known = [name for name in (*asked, "weight") if name in responses and responses[name].notna().any()]
+    scores = loyalty[["response_id", "satisfaction"]].rename(columns={"satisfaction": "score"})
+    return responses[known].merge(scores, on="response_id") if asked <= set(known) else None
+
+
+def satisfaction_facts(table: pd.DataFrame | None, spans: pd.DataFrame) -> dict[str, object]:
+    """The arm whose customers differ most surely in satisfaction, as arguments of a finding.
+
+    Returns
+    -------
+    value, low, high (points of 100), label, arm, answered, clear (allowing for the number of arms), fair (whether both
+    answered equally often), arms; or value (None) and code ``no_survey`` or ``too_few``.
+    """
+    if table is None or table.empty:
+        return {"value": None, "code": "no_survey"}
+    known = table[table["p_value"].notna()]
+    if known.empty:
+        return {"value": None, "code": "too_few"}
+    row = known.loc[known["p_value"].idxmin()]
+    return {
+        "value": float(row["difference"]),
+        **{name: float(row[name]) for name in ("low", "high")},
+        "label": spans.set_index("campaign_id")["label"][row["campaign_id"]],
+        "arm": row["arm"],
+        "answered": int(row["answered"]),
+        "clear": bool(row["p_adjusted"] < 0.05),
+        "fair": not row["answer_p"] < 0.05,
+        "arms": len(known),
+    }
+
+
 def _one_answer(answers: pd.DataFrame) -> pd.DataFrame:
     """One row a customer: weighted mean score and mean weight."""
     weight = answers["weight"] if "weight" in answers else pd.Series(1.0, index=answers.index)
@@ -384,6 +425,11 @@ class PressureReport:
                 rows.append((channel, None, None, False, "unknown", None))
         table = pd.DataFrame(rows, columns=["channel", "messages", "days", "causal", "reason", "campaign_id"])
         return table.astype({"messages": "Int64", "days": "Int64"})
+
+    def latest_stage(self) -> str | None:
+        """The last stage short of unsubscribing that is known of several months; None without one."""
+        months = self.over_time.groupby("stage")["month"].nunique()
+        return next((s for s in reversed(STAGES[:-1]) if months.get(s, 0) > 1), None)
 
     def facts(self) -> dict[str, object]:
         """What sentences need: messages, channels, overlap, unsubscribing by pressure, the tested cap and why."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import ibis
@@ -179,11 +179,6 @@ def tail_facts(table: pd.DataFrame) -> dict[str, object]:
     if not clear.any():
         return facts | dict.fromkeys(names)
     return facts | table.loc[table["resting"].idxmax(), names].to_dict()
-
-
-def tail_label(row: Mapping[str, object] | pd.Series, words: Words) -> str:
-    """Words for a row of tails: as measured, the largest share cut down, without the largest customer."""
-    return words(f"tail_{row.tail}", share=None if pd.isna(row.quantile) else 1 - row.quantile)
 
 
 def run_lifetime(
