@@ -1,6 +1,6 @@
 """The valuation room: what each customer is worth, so far and from here on, and how sure we are."""
 
-from analysis.valuation import figures, money_figures, seasonality_figures, validation_figures
+from analysis.valuation import covariate_figures, figures, money_figures, seasonality_figures, validation_figures
 from analysis.valuation.acquisition import (
     ChannelValue,
     SpendResponse,
@@ -18,6 +18,14 @@ from analysis.valuation.bg_nbd import BGNBD, BGNBDResults
 from analysis.valuation.cohorts import Cohorts, cohorts
 from analysis.valuation.concentration import Concentration, Estimate, concentration, gini, lorenz
 from analysis.valuation.contest import Contest, Splits, contest, contest_splits
+from analysis.valuation.covariate_effects import (
+    COVARIATE_COLUMNS,
+    COVARIATE_FIT_COLUMNS,
+    CovariateEffects,
+    covariate_facts,
+    covariates_for_people,
+    run_covariates,
+)
 from analysis.valuation.covariates import BGNBDCovariates, CovariateResults, ParetoNBDCovariates
 from analysis.valuation.early_warning import EarlyWarning, early_warning, purchase_gaps, values_in_rhythm
 from analysis.valuation.equity import Acquisition, CustomerEquity, customer_equity, elasticities
@@ -86,6 +94,16 @@ from analysis.valuation.profit import (
     whale_curve,
 )
 from analysis.valuation.purchases import ModelNotFitted, PurchaseModel, PurchaseResults, Verdict, expected_cumulative
+from analysis.valuation.retention_spend import (
+    MARGINAL_COLUMNS,
+    MarginalSpend,
+    kept_value,
+    marginal_facts,
+    marginal_for_people,
+    retention_panel,
+    retention_response,
+    run_marginal_spend,
+)
 from analysis.valuation.rfm import (
     add_nested_scores,
     add_rfm_scores,
@@ -149,7 +167,10 @@ __all__ = [
     "CHANNEL_COLUMNS",
     "CLAIM_COLUMNS",
     "CONTEST_COLUMNS",
+    "COVARIATE_COLUMNS",
+    "COVARIATE_FIT_COLUMNS",
     "EDGE_COLUMNS",
+    "MARGINAL_COLUMNS",
     "MBGNBD",
     "MODEL_COLUMNS",
     "MONEY_TABLES",
@@ -171,6 +192,7 @@ __all__ = [
     "Cohorts",
     "Concentration",
     "Contest",
+    "CovariateEffects",
     "CovariateResults",
     "CustomerEquity",
     "CustomerProfit",
@@ -184,6 +206,7 @@ __all__ = [
     "History",
     "Holdout",
     "MBGNBDResults",
+    "MarginalSpend",
     "ModelNotFitted",
     "NBDResults",
     "Parameters",
@@ -227,6 +250,9 @@ __all__ = [
     "contest_facts",
     "contest_for_people",
     "contest_splits",
+    "covariate_facts",
+    "covariate_figures",
+    "covariates_for_people",
     "customer_base_audit",
     "customer_equity",
     "customer_profit",
@@ -249,10 +275,13 @@ __all__ = [
     "growth_value",
     "holdout_facts",
     "interval_width",
+    "kept_value",
     "leaving_model",
     "lorenz",
     "margin_by_age",
     "margin_facts",
+    "marginal_facts",
+    "marginal_for_people",
     "model_facts",
     "money_figures",
     "nested_edges",
@@ -266,6 +295,8 @@ __all__ = [
     "recent_acquisition",
     "recent_activity",
     "retention_costs",
+    "retention_panel",
+    "retention_response",
     "return_history",
     "rfm_edges",
     "rfm_grid",
@@ -273,10 +304,12 @@ __all__ = [
     "run_channels",
     "run_cohorts",
     "run_contest",
+    "run_covariates",
     "run_early_warning",
     "run_equity",
     "run_growth",
     "run_holdout",
+    "run_marginal_spend",
     "run_payback",
     "run_profit",
     "run_season",
