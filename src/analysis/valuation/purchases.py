@@ -93,7 +93,7 @@ class Grid:
 
     def by_last(self, cell_values: Array) -> Array:
         """Sums of a value of each cell by (x, t_x), shape of `last`."""
-        return _sums(cell_values, self.last_of, len(self.last))
+        return np.add.reduceat(cell_values, self.ends[:-1]) if self.shared else cell_values
 
     def by_level(self, cell_values: Array) -> Array:
         """Sums of a value of each cell by x, shape of `levels`."""
@@ -103,10 +103,13 @@ class Grid:
         """Sums by (x, t_x) of a value of each cell times what its (x, T) has: (k, …) of `age` → (k, …) of `last`."""
         if not self.shared:
             return cell_values * at_age
-        # cells lie in the order of their (x, t_x)
-        ends = np.cumsum(np.bincount(self.last_of, minlength=len(self.last)))
         shape = len(self.last), len(self.age)
-        return (sparse.csr_array((cell_values, self.age_of, np.append(0, ends)), shape=shape) @ at_age.T).T
+        return (sparse.csr_array((cell_values, self.age_of, self.ends), shape=shape) @ at_age.T).T
+
+    @cached_property
+    def ends(self) -> NDArray[np.intp]:
+        """Where the cells of each (x, t_x) begin, and the last ones end: cells lie in the order of these pairs."""
+        return np.append(0, np.cumsum(np.bincount(self.last_of, minlength=len(self.last))))
 
 
 def _sums(cell_values: Array, of: NDArray[np.intp] | slice, size: int) -> Array:
@@ -152,10 +155,12 @@ class Cells:
         index : bool
             Whether to remember the cell of every customer.
         """
-        columns, ranges = _checked(frequency, recency, T)
+        columns = _columns(frequency, recency, T)
+        ranges = _ranges(columns)
         codes = [_coding(column, found) for column, found in zip(columns, ranges, strict=True)]
         sizes = [c.size for c in codes]
         if math.prod(sizes) > _LARGEST_KEY:
+            _check_rows(columns)
             rows, of = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
             count = np.bincount(of, weights=weights).astype(float)
             return cls(*np.ascontiguousarray(rows.T), count, of if index else None)
@@ -172,8 +177,11 @@ class Cells:
         distinct, count, of = counted(key, math.prod(sizes), weights, index)
         rest, age = np.divmod(distinct, sizes[2])
         x, last = np.divmod(rest, sizes[1])
-        values = (coding.values(code) for coding, code in zip(codes, (x, last, age), strict=True))
-        return cls(*values, count, of)
+        cells = cls(*(coding.values(code) for coding, code in zip(codes, (x, last, age), strict=True)), count, of)
+        # Cells are fewer than rows, which are looked through only to name one that is wrong.
+        if not _possible(cells.x, cells.t_x, cells.T):
+            _check_rows(columns)
+        return cells
 
     def scaled(self, factor: float) -> Cells:
         """The same cells with times multiplied by `factor`."""
@@ -215,6 +223,11 @@ class Cells:
         return replace(self.apart, levels=levels, level_of=level_of)
 
     @cached_property
+    def sums(self) -> tuple[Array, Array]:
+        """Customers by x, and by (x, T), as :attr:`grid` has them."""
+        return self.grid.by_level(self.count), self.grid.by_age(self.count)
+
+    @cached_property
     def apart(self) -> Grid:
         """Every cell by itself, for parameters that differ from cell to cell."""
         alone = slice(None)
@@ -252,6 +265,7 @@ class Mixture:
     d_stay: Array
     d_leave: Array
 
+    @cached_property
     def _joined(self) -> tuple[Array, Array, Array]:
         """By cell: log of (keep + leave/stay), and the shares of stay and of leave in stay × keep + leave."""
         log_odds = self.log_leave[self.grid.last_of] - self.log_stay[self.grid.age_of]
@@ -269,17 +283,17 @@ class Mixture:
     def by_cell(self) -> tuple[Array, Array]:
         """Log-likelihood of each cell, shape (cells,), and its gradient, (k, cells)."""
         grid = self.grid
-        value, stay, leave = self._joined()
+        value, stay, leave = self._joined
         gradient = (
             self.d_level[:, grid.level_of] + stay * self.d_stay[:, grid.age_of] + leave * self.d_leave[:, grid.last_of]
         )
         return self.log_level[grid.level_of] + self.log_stay[grid.age_of] + value, gradient
 
-    def total(self, count: Array) -> tuple[float, Array]:
-        """Log-likelihood of all customers and its gradient, shape (k,)."""
-        grid = self.grid
-        value, stay, leave = self._joined()
-        at_level, at_age = grid.by_level(count), grid.by_age(count)
+    def total(self, cells: Cells) -> tuple[float, Array]:
+        """Log-likelihood of all customers in `cells`, whose grid this is about, and its gradient, shape (k,)."""
+        grid, count = self.grid, cells.count
+        value, stay, leave = self._joined
+        at_level, at_age = cells.sums
         gradient = (
             self.d_level @ at_level
             + self.d_stay @ grid.by_age(stay * count)
@@ -287,20 +301,21 @@ class Mixture:
         )
         return float(self.log_level @ at_level + self.log_stay @ at_age + value @ count), gradient
 
-    def curvature(self, count: Array, nearby: Sequence[Mixture], width: float) -> Array:
+    def curvature(self, cells: Cells, nearby: Sequence[Mixture], width: float) -> Array:
         """Second derivatives of the log-likelihood of all customers, shape (k, k).
 
         Only the factors are differenced, on their grid; the cells, which are many more, are passed once.
 
         Parameters
         ----------
-        count : array of shape (cells,)
+        cells : Cells
+            Whose grid this is about.
         nearby : sequence of k mixtures
             With the first, second, … parameter `width` above those of this one.
         """
-        grid = self.grid
-        _, stay, leave = self._joined()
-        at_level, at_age, at_last = grid.by_level(count), grid.by_age(stay * count), grid.by_last(leave * count)
+        grid, count = self.grid, cells.count
+        _, stay, leave = self._joined
+        (at_level, _), at_age, at_last = cells.sums, grid.by_age(stay * count), grid.by_last(leave * count)
         never = np.isneginf(self.log_leave)
         rows = []
         for near in nearby:
@@ -326,6 +341,8 @@ class Mixture:
 
 # exp of it is finite, with room for a sum
 _LARGEST_EXPONENT = 700.0
+# A Newton step in log parameters that ends, in double precision, where it was meant to.
+_SHORT_STEP = 1e-5
 
 # Times are whole numbers of one of these parts of the unit in most data: whole units, or days counted in weeks.
 _PARTS = (1.0, DAYS_PER_WEEK)
@@ -368,7 +385,8 @@ class _Range:
     whole: bool = True
 
     def widen(self, part: Array) -> None:
-        self.low, self.high = min(self.low, float(part.min())), max(self.high, float(part.max()))
+        # unlike min and max, these hand on a missing value
+        self.low, self.high = float(np.minimum(self.low, part.min())), float(np.maximum(self.high, part.max()))
         self.whole = self.whole and bool((part == np.floor(part)).all())
 
 
@@ -424,27 +442,44 @@ def counted(
 
 def checked_histories(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
     """The three columns as arrays of floats, one row a customer; raises ValueError on an impossible history."""
-    return _checked(frequency, recency, T)[0]
+    columns = _columns(frequency, recency, T)
+    _ranges(columns)
+    _check_rows(columns)
+    return columns
 
 
-def _checked(
-    frequency: ArrayLike, recency: ArrayLike, T: ArrayLike
-) -> tuple[tuple[Array, Array, Array], tuple[_Range, _Range, _Range]]:
+def _columns(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
     x, t_x, age = (np.asarray(v, dtype=float) for v in (frequency, recency, T))
     if not x.shape == t_x.shape == age.shape or x.ndim != 1:
         x, t_x, age = (np.atleast_1d(v).ravel() for v in np.broadcast_arrays(x, t_x, age))
     if len(x) == 0:
         raise ValueError("purchase data: no customer; give one row a customer")
+    return x, t_x, age
+
+
+def _ranges(columns: tuple[Array, Array, Array]) -> tuple[_Range, _Range, _Range]:
+    """The range of each column; raises ValueError where a value is missing, below 0, or no whole number of purchases."""
     ranges = _Range(), _Range(), _Range()
-    for start in range(0, len(x), _BLOCK):
-        a, b, c = parts = tuple(v[start : start + _BLOCK] for v in (x, t_x, age))
+    for start in range(0, len(columns[0]), _BLOCK):
+        parts = [v[start : start + _BLOCK] for v in columns]
         for found, part in zip(ranges, parts, strict=True):
             found.widen(part)
-        possible = ranges[0].whole and ((b <= c) & ((a == 0) == (b == 0))).all()
-        # a missing value fails every comparison, and is neither whole nor between 0 and T
-        if not (possible and ranges[0].low >= 0 and ranges[1].low >= 0 and ranges[0].high < np.inf > ranges[2].high):
-            _explain(a, b, c, start)
-    return (x, t_x, age), ranges
+        x, t_x, age = ranges
+        # a missing value fails every comparison, and is not whole
+        if not (x.whole and x.low >= 0 and t_x.low >= 0 and x.high < np.inf > t_x.high and age.high < np.inf):
+            _explain(*parts, start)
+    return ranges
+
+
+def _check_rows(columns: tuple[Array, Array, Array]) -> None:
+    for start in range(0, len(columns[0]), _BLOCK):
+        parts = [v[start : start + _BLOCK] for v in columns]
+        if not _possible(*parts):
+            _explain(*parts, start)
+
+
+def _possible(x: Array, t_x: Array, age: Array) -> bool:
+    return bool(((t_x <= age) & ((x == 0) == (t_x == 0))).all())
 
 
 def _explain(x: Array, t_x: Array, age: Array, start: int) -> None:
@@ -626,7 +661,7 @@ class MixtureModel(PurchaseModel):
     @classmethod
     def loglike_total(cls, params: Array, cells: Cells) -> tuple[float, Array]:
         """Log-likelihood of the purchase times of all customers, and its gradient in the parameters."""
-        return cls.likelihood(params, cells.grid).total(cells.count)
+        return cls.likelihood(params, cells.grid).total(cells)
 
     def _objective(self, cells: Cells) -> Objective:
         return _MixtureObjective(self.likelihood, cells)
@@ -652,7 +687,7 @@ class _MixtureObjective:
     def __call__(self, log_params: Array) -> tuple[float, Array]:
         mixture = self._at(log_params)
         self._latest = log_params.copy(), mixture
-        value, gradient = mixture.total(self._cells.count)
+        value, gradient = mixture.total(self._cells)
         return -value / self._customers, -gradient / self._customers
 
     def hessian(self, log_params: Array, width: float) -> Array:
@@ -661,7 +696,7 @@ class _MixtureObjective:
         if mixture is None or not np.array_equal(at, log_params):
             mixture = self._at(log_params)
         nearby = [self._at(log_params + step) for step in width * np.eye(len(log_params))]
-        return -mixture.curvature(self._cells.count, nearby, width) / self._customers
+        return -mixture.curvature(self._cells, nearby, width) / self._customers
 
 
 def quadrature_rule(nodes: int) -> tuple[Array, Array]:
@@ -700,8 +735,11 @@ def stage_sizes(customers: float) -> list[int]:
 
 def _stages(cells: Cells) -> list[Cells]:
     # where most customers share few cells, a sample has nearly as many cells as the whole and gains nothing
-    cheaper = [cells.thinned(size) for size in stage_sizes(float(cells.count.sum())) if size * 2 <= len(cells.x)]
-    return [*cheaper, cells]
+    stages = [cells]
+    for size in reversed(stage_sizes(float(cells.count.sum()))):
+        if size * 2 <= len(cells.x):
+            stages.insert(0, stages[0].thinned(size))
+    return stages
 
 
 @dataclass(frozen=True)
@@ -806,12 +844,16 @@ def _polished(objective: Objective, log_params: Array, known: tuple[float, Array
         step = np.linalg.solve(hessian, gradient)
         if np.abs(step).max() > 0.5:
             break
+        if np.abs(gradient).max() < 1e-7 and np.abs(step).max() < _SHORT_STEP:
+            # what is left of the gradient is of the order of the square of the step: nothing to evaluate
+            log_params, value = log_params - step, value - float(gradient @ step) / 2
+            break
         trial = log_params - step
         trial_value, trial_gradient = objective(trial)
         if np.abs(trial_gradient).max() >= np.abs(gradient).max() or np.abs(trial).max() > LOG_BOUND:
             break
         log_params, value, gradient = trial, trial_value, trial_gradient
-        if np.abs(step).max() < 1e-5:
+        if np.abs(step).max() < _SHORT_STEP:
             break  # so short a step leaves the curvature as it was
         hessian = _hessian(objective, log_params, gradient)
     covariance = np.linalg.inv(hessian) if _positive_definite(hessian) else np.full_like(hessian, np.nan)
