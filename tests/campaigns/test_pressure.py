@@ -193,6 +193,29 @@ def test_satisfaction_by_arm_counts_a_customer_once():
     assert pressure.satisfaction_by_arm(contacts, spans, halved).iloc[0][["answered", "compared"]].sum() == 400
 
 
+def test_satisfaction_is_told_of_the_surest_arm_and_only_where_a_survey_says_who_and_when():
+    contacts, answers = satisfied(np.random.default_rng(5))
+    spans = span_table(("m", DAY, 28, "randomised")).assign(label="Letters")
+    table = pressure.satisfaction_by_arm(contacts, spans, answers)
+    facts = pressure.satisfaction_facts(table, spans)
+    assert facts["clear"] and facts["fair"] and facts["low"] < 5.0 < facts["high"] and facts["label"] == "Letters"
+    assert (
+        pressure.satisfaction_facts(pressure.satisfaction_by_arm(contacts, spans, answers.head(20)), spans)["code"]
+        == "too_few"
+    )
+    assert pressure.satisfaction_facts(None, spans)["code"] == "no_survey"
+
+    responses = answers.drop(columns="score").assign(response_id=[f"r{k}" for k in range(len(answers))])
+    loyalty = pd.DataFrame({"response_id": responses["response_id"], "satisfaction": answers["score"].to_numpy()})
+    joined = pressure.survey_scores(responses, loyalty.sample(frac=1, random_state=1))
+    pd.testing.assert_frame_equal(pressure.satisfaction_by_arm(contacts, spans, joined), table)
+    assert pressure.survey_scores(responses.assign(customer_id=None), loyalty) is None
+    assert (
+        pressure.survey_scores(responses, loyalty.drop(columns="satisfaction")) is None
+        and pressure.survey_scores(None, loyalty) is None
+    )
+
+
 def test_satisfaction_intervals_cover():
     rng = np.random.default_rng(8)
     spans = span_table(("m", DAY, 28, "randomised"))

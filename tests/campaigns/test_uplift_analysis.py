@@ -99,6 +99,21 @@ def test_alike_customers_are_treated_alike():
     assert facts["gain"] is None
 
 
+def test_a_rule_may_rank_where_no_learner_does(found):
+    lots = np.random.default_rng(3).permuted(found.gamma, axis=0)
+    quiet = replace(found, test=replace(found.test, p_value=0.6), gamma=lots)
+    told = campaigns.uplift_facts(quiet)
+    assert told["verdict"] == "alike" and told["rule_qini"] is None
+
+    spent = found.scores["spend"][:, found.arms.index("call")]
+    works = np.where(np.array(found.arms) == "call", 5 * (spent > np.median(spent))[:, None], 0.0)
+    planted = replace(quiet, gamma=lots + works)
+    facts, row = campaigns.uplift_facts(planted), planted.table().query("arm == 'call' and score == 'spend'").iloc[0]
+    assert (facts["verdict"], facts["arm"], facts["best_rule"]) == ("rule_alone", "call", "spend")
+    assert facts["rule_qini"] == row["qini"] and facts["rule_low"] == row["low"] > 0
+    assert row["p_value"] < facts["rule_p"] < 0.05
+
+
 def test_what_happened_after_the_start_is_no_feature():
     panel, _, attributes, _ = planted(n=400)
     later = panel.assign(spend=0.0, purchase_days=9, redeemed=True, spend_before_3=1e6, purchase_days_before_3=1)

@@ -190,6 +190,7 @@ from analysis.campaigns.run_facts import (
     run_year,
     score_names,
     uplift_finding,
+    with_arm_words,
 )
 from analysis.campaigns.runs import (
     ARM_COLUMNS,
@@ -502,5 +503,6 @@ __all__ = [
     "weekly_spend",
     "wilson_interval",
     "windows",
+    "with_arm_words",
     "year_panel",
 ]

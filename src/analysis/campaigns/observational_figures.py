@@ -175,7 +175,11 @@ def rates_over_time(table: pd.DataFrame, stage: str, title: str, fmt: Formatter)
         ax.plot(x, rows["rate"], "o", color=colour, label=channel)
         ax.vlines(x, rows["low"], rows["high"], color=colour, linewidth=2)
     months = np.unique(pd.to_datetime(part["month"]).to_numpy())
-    shown = months[:: -(-len(months) // 6)]
+    # Labels stand a sixth of the time apart, or they would run into each other.
+    shown = months[:1]
+    for month in months[1:]:
+        if month - shown[-1] >= (months[-1] - months[0]) / 6:
+            shown = np.append(shown, month)
     ax.set_xticks(shown, [pd.Timestamp(m).strftime("%Y-%m") for m in shown])
     ax.margins(x=0.12)
     ax.set_ylim(bottom=0)

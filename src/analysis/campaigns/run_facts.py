@@ -97,6 +97,11 @@ def arm_labels(arms: Iterable[str]) -> dict[str, str]:
     return {arm: str(arm).replace("_", " ") for arm in arms}
 
 
+def with_arm_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its arms as words, for people."""
+    return table.assign(arm=table["arm"].map(arm_labels(table["arm"])))
+
+
 def run_year(
     lines: ibis.Table,
     customers: pd.DataFrame | None,

@@ -364,17 +364,27 @@ def uplift_facts(found: UpliftAnalysis | None, reason: str | None = None) -> dic
 
     Returns
     -------
-    verdict (``unknown``, ``alike``, ``rule`` when effects differ but the learner does not beat the best rule, or
-    ``personalise``), reason, label, people, arms (how many), p_value, arm, average, qini, low, high, depth, uplift_at,
-    uplift_low, uplift_high, best_rule, over_rule, over_low, over_high, and gain (of the top ``depth``, as a share of what
-    reaching everybody brings; None unless the average effect is clearly positive).
+    verdict (``unknown``, ``alike``, ``rule`` when effects differ but the learner does not beat the best rule, ``rule_alone``
+    when no learner finds that they do, but the Qini of a simple rule is beyond chance, allowing for the number of rules and
+    arms, or ``personalise``), reason, label, people, arms (how many), p_value, arm, average, qini, low, high, depth, uplift_at,
+    uplift_low, uplift_high, best_rule, rule_qini, rule_low, rule_high, rule_p (None but for ``rule_alone``), over_rule,
+    over_low, over_high, and gain (of the top ``depth``, as a share of what reaching everybody brings; None unless the average
+    effect is clearly positive).
     """
     if found is None:
         return {"verdict": "unknown", "reason": reason}
     table = found.table()
     own = table[table["score"] == CHOSEN].sort_values("qini", ascending=False).iloc[0]
+    rules = table[(table["kind"] == "rule") & table["p_value"].notna()]
+    rules = rules.assign(p_adjusted=adjust_p_values(rules["p_value"].to_numpy(float)))
+    sure = rules[(rules["p_adjusted"] < 1 - found.confidence) & (rules["qini"] > 0)]
+    alone = None if found.differs() or sure.empty else sure.loc[sure["p_adjusted"].idxmin()]
+    if alone is not None:
+        own = table[(table["score"] == CHOSEN) & (table["arm"] == alone["arm"])].iloc[0]
     average = found.average().set_index("arm").loc[own["arm"]]
-    verdict = "alike" if not found.differs() else "personalise" if own["over_low"] > 0 else "rule"
+    verdict = "personalise" if own["over_low"] > 0 else "rule"
+    if not found.differs():
+        verdict = "alike" if alone is None else "rule_alone"
     names = ["arm", "qini", "low", "high", "uplift_at", "uplift_low", "uplift_high"]
     names += ["over_rule", "over_low", "over_high"]
     return {
@@ -386,7 +396,16 @@ def uplift_facts(found: UpliftAnalysis | None, reason: str | None = None) -> dic
         "p_value": found.test.p_value,
         "average": float(average["effect"]),
         "depth": DEPTH,
-        "best_rule": found.best_rule(own["arm"]),
+        "best_rule": found.best_rule(own["arm"]) if alone is None else alone["score"],
+        **{
+            name: None if alone is None else float(alone[column])
+            for name, column in (
+                ("rule_qini", "qini"),
+                ("rule_low", "low"),
+                ("rule_high", "high"),
+                ("rule_p", "p_adjusted"),
+            )
+        },
         "gain": float(DEPTH * own["uplift_at"] / average["effect"]) if average["low"] > 0 else None,
         **own[names].to_dict(),
     }

@@ -43,7 +43,8 @@ def ranking_worth(
     ax.set_yticks(places, [names.get(s, s) for s in part["score"]])
     ax.set_ylim(-0.6, len(part) - 0.4)
     ax.xaxis.set_major_formatter(fmt.axis(kind))
-    ax.set_xlabel("Qini: gain a customer over a random order\n(line: interval; blue: chosen; orange: simple rules)")
+    ax.locator_params(axis="x", nbins=4)
+    ax.set_xlabel("Qini: gain a customer over a random order\n(line: interval; orange: simple rules)")
     ax.set_title(title)
     return fig
 
