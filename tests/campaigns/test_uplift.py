@@ -22,7 +22,7 @@ def experiment(n=3000, seed=0, arms=("a", "b", "control"), binary=True):
 
 
 def logit():
-    return LogisticRegression(C=0.7, tol=1e-10, max_iter=500)
+    return LogisticRegression(C=0.7, solver="newton-cholesky", tol=1e-12)
 
 
 def chance(rows, y, at):

@@ -1,5 +1,6 @@
 """The campaigns room: did a campaign cause anything, did it pay, and what would it take to know."""
 
+from analysis.campaigns.base_learners import HurdleRegressor, default_model, logistic
 from analysis.campaigns.bounds import (
     RosenbaumBounds,
     TrendBounds,
@@ -224,7 +225,6 @@ from analysis.campaigns.strength import (
 from analysis.campaigns.targeting import Targeting, TargetingSettings, allocate, profit_curve, reachable, run_targeting
 from analysis.campaigns.uplift import (
     DRLearner,
-    HurdleRegressor,
     RLearner,
     SLearner,
     TLearner,
@@ -233,9 +233,7 @@ from analysis.campaigns.uplift import (
     cross_fit_effects,
     cross_fit_scores,
     customer_folds,
-    default_model,
     effect_scores,
-    logistic,
     rule_scores,
 )
 from analysis.campaigns.uplift_analysis import (

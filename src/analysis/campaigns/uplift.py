@@ -7,16 +7,15 @@ gives the expected effect of every treatment arm on every customer, compared wit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin, clone, is_classifier
-from sklearn.dummy import DummyRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LinearRegression
 
+from analysis.campaigns.base_learners import Fitted, Rows, default_model, fit_mean, fit_without, mean_of
 from analysis.campaigns.effects import EstimationError
 
 Array = NDArray[np.float64]
@@ -25,73 +24,40 @@ Propensities = Mapping[str, float] | BaseEstimator | None
 CONTROL = "control"
 LOWEST_PROPENSITY = 0.01
 """Estimated probabilities of an arm are kept above it, so that no single customer decides the answer."""
-
-
-def logistic() -> Pipeline:
-    """Logistic regression on standardised features, by Newton's method."""
-    return make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
-
-
-class HurdleRegressor(RegressorMixin, BaseEstimator):
-    """Mean of an outcome that is often exactly zero: chance that it is not, times its mean when it is not.
-
-    Parameters
-    ----------
-    occurrence : classifier of "not zero"; logistic regression by default.
-    amount : regressor of what is not zero; least squares by default. Its predictions are held within the amounts seen.
-
-    Source: Cragg (1971), Econometrica 39:829 (two-part model).
-    """
-
-    def __init__(self, occurrence: BaseEstimator | None = None, amount: BaseEstimator | None = None) -> None:
-        self.occurrence = occurrence
-        self.amount = amount
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> HurdleRegressor:
-        """Fit both parts; X : shape (n, k), y : shape (n,)."""
-        X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
-        some = y != 0
-        self.occurrence_ = _fit_mean(logistic() if self.occurrence is None else self.occurrence, X, some.astype(float))
-        self.limits_ = (y[some].min(), y[some].max()) if some.any() else (0.0, 0.0)
-        self.amount_ = None
-        if some.any():
-            self.amount_ = _fit_mean(LinearRegression() if self.amount is None else self.amount, X[some], y[some])
-        return self
-
-    def predict(self, X: ArrayLike) -> Array:
-        """Expected outcome, shape (n,)."""
-        X = np.asarray(X, dtype=float)
-        if self.amount_ is None:
-            return np.zeros(len(X))
-        return _mean(self.occurrence_, X) * np.clip(_mean(self.amount_, X), *self.limits_)
-
-
-def default_model(y: ArrayLike) -> BaseEstimator:
-    """Logistic regression for an outcome of 0 and 1, the hurdle where a tenth or more is zero, else least squares."""
-    y = np.asarray(y, dtype=float)
-    if np.isin(y, (0, 1)).all():
-        return logistic()
-    return HurdleRegressor() if (y == 0).mean() >= 0.1 else LinearRegression()
-
-
-def _fit_mean(model: BaseEstimator, X: Array, y: Array, weight: Array | None = None) -> BaseEstimator:
-    """A fitted copy of ``model``; a constant where the outcome is one, which classifiers refuse."""
-    if len(y) and np.ptp(y) == 0:
-        return DummyRegressor().fit(X, y)
-    if weight is None:
-        return clone(model).fit(X, y)
-    name = f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
-    return clone(model).fit(X, y, **{name: weight})
-
-
-def _mean(model: BaseEstimator, X: Array) -> Array:
-    return model.predict_proba(X)[:, 1] if is_classifier(model) else model.predict(X)
+MOST_COMPARED = 8
+"""Names of arms that are found one by one."""
 
 
 def _arms(arm: ArrayLike) -> tuple[list, NDArray[np.intp]]:
-    """Names of the arms, sorted, and the place of each customer's among them: hashing costs less than sorting words."""
-    codes, names = pd.factorize(np.asarray(arm), sort=True)
-    return names.tolist(), codes
+    """Names of the arms, sorted, and the place of each customer's among them."""
+    labels, names = np.asarray(arm), []
+    if labels.dtype.kind == "i" and 0 <= labels.min(initial=0) <= labels.max(initial=0) < 1 << 16:
+        counts = np.bincount(labels)
+        return np.flatnonzero(counts).tolist(), (np.cumsum(counts > 0) - 1)[labels]
+    codes, left = np.zeros(len(labels), dtype=np.intp), np.ones(len(labels), dtype=bool)
+    # Words of fixed width: as long as they are few, comparing them costs less than hashing.
+    while labels.dtype.kind == "U" and left.any() and len(names) < MOST_COMPARED:
+        names.append(labels[left.argmax()].item())
+        same = labels == names[-1]
+        codes += (len(names) - 1) * same
+        left &= ~same
+    if left.any() or not names:
+        codes, found = pd.factorize(labels, sort=True)
+        return found.tolist(), codes
+    order = np.argsort(names)
+    return [names[j] for j in order], np.argsort(order)[codes]
+
+
+def _in_order(codes: NDArray[np.intp], fold: NDArray[np.int64] | None = None) -> NDArray[np.intp]:
+    """Places of the customers by arm, or by arm and fold, otherwise as they came."""
+    key = codes if fold is None else codes * (fold.max() + 1) + fold
+    # Sorting small whole numbers takes no comparisons.
+    return np.argsort(key.astype(np.uint16) if key.max(initial=0) < 1 << 16 else key, kind="stable")
+
+
+def _bounds(key: NDArray[np.integer], places: int) -> list[int]:
+    """Where each of the places begins among sorted keys, and the end."""
+    return [0, *np.cumsum(np.bincount(key, minlength=places)).tolist()]
 
 
 def _checked(X: ArrayLike, arm: ArrayLike, y: ArrayLike, control: str) -> tuple[Array, NDArray[np.intp], Array, list]:
@@ -126,17 +92,21 @@ def customer_folds(
     EstimationError
         ``too_few``: an arm has fewer customers than two a fold.
     """
-    labels = pd.factorize(np.asarray(arm), sort=True)[0]
-    codes = np.arange(len(labels)) if groups is None else pd.factorize(np.asarray(groups))[0]
-    first = np.unique(codes, return_index=True)[1]
-    of_group = labels[first]
-    if np.bincount(of_group).min(initial=len(first)) < 2 * folds:
+    return _dealt(_arms(arm)[1], groups, folds, random_state)
+
+
+def _dealt(
+    codes: NDArray[np.intp], groups: ArrayLike | None, folds: int, random_state: int | None
+) -> NDArray[np.int64]:
+    """See :func:`customer_folds`; ``codes`` are the places of the arms."""
+    who = None if groups is None else pd.factorize(np.asarray(groups))[0]
+    of_group = codes if who is None else codes[np.unique(who, return_index=True)[1]]
+    if np.bincount(of_group).min(initial=len(of_group)) < 2 * folds:
         raise EstimationError("too_few", f"an arm has fewer than {2 * folds} customers, too few for {folds} folds")
-    shuffled = np.random.default_rng(random_state).permutation(len(first))
-    dealt = shuffled[np.argsort(of_group[shuffled], kind="stable")]
-    fold = np.empty(len(first), dtype=np.int64)
-    fold[dealt] = np.arange(len(first)) % folds
-    return fold[codes]
+    shuffled = np.random.default_rng(random_state).permutation(len(of_group))
+    fold = np.empty(len(of_group), dtype=np.int64)
+    fold[shuffled[_in_order(of_group[shuffled])]] = np.resize(np.arange(folds), len(of_group))
+    return fold if who is None else fold[who]
 
 
 def arm_propensities(
@@ -155,14 +125,22 @@ def arm_propensities(
     shape (n, arms), arms in sorted order, the control among them; estimated ones at least ``LOWEST_PROPENSITY``.
     """
     names, codes = _arms(arm)
+    return np.array(_chances(np.asarray(X, dtype=float), codes, names, propensity, fold))
+
+
+def _chances(
+    x: Array, codes: NDArray[np.intp], names: list, propensity: Propensities, fold: NDArray[np.int64] | None
+) -> Array:
+    """See :func:`arm_propensities`; a view of a single row where all customers have the same."""
+    shape = (len(codes), len(names))
     if propensity is None:
-        return np.tile(np.bincount(codes) / len(codes), (len(codes), 1))
+        return np.broadcast_to(np.bincount(codes) / len(codes), shape)
     if isinstance(propensity, Mapping):
         missing = [name for name in names if not 0 < propensity.get(name, 0) < 1]
         if missing:
             raise ValueError(f"give a probability between 0 and 1 for {', '.join(map(str, missing))}")
-        return np.tile([float(propensity[name]) for name in names], (len(codes), 1))
-    x, found = np.asarray(X, dtype=float), np.empty((len(codes), len(names)))
+        return np.broadcast_to([float(propensity[name]) for name in names], shape)
+    found = np.empty(shape)
     fold = np.zeros(len(codes), dtype=int) if fold is None else fold
     for k in np.unique(fold):
         held = fold == k
@@ -189,11 +167,16 @@ def effect_scores(
     Source: Robins, Rotnitzky & Zhao (1994), JASA 89:846 (augmented inverse propensity).
     """
     names, codes = _arms(arm)
-    y, rows = np.asarray(y, dtype=float), np.arange(len(codes))
     level = np.zeros(propensities.shape) if means is None else means.copy()
-    level[rows, codes] += (y - level[rows, codes]) / propensities[rows, codes]
-    at = names.index(control)
-    return np.delete(level - level[:, [at]], at, axis=1)
+    of_arm = [np.flatnonzero(codes == j) for j in range(len(names))]
+    return _scores(of_arm, np.asarray(y, dtype=float), propensities, level, names.index(control))
+
+
+def _scores(of_arm: list, y: Array, propensities: Array, level: Array, control: int) -> Array:
+    """See :func:`effect_scores`; ``of_arm`` are the rows of each arm, and ``level`` is written over."""
+    for j, rows in enumerate(of_arm):
+        level[rows, j] += (y[rows] - level[rows, j]) / propensities[rows, j]
+    return np.delete(level, control, axis=1) - level[:, [control]]
 
 
 def cross_fit_scores(
@@ -220,13 +203,39 @@ def cross_fit_scores(
     """
     x, codes, y, names = _checked(X, arm, y, control)
     model = default_model(y) if model is None else model
-    means = np.empty((len(y), len(names)))
-    for k in np.unique(fold):
-        held = fold == k
-        for j in range(len(names)):
-            train = ~held & (codes == j)
-            means[held, j] = _mean(_fit_mean(model, x[train], y[train]), x[held])
-    return effect_scores(arm, y, arm_propensities(x, arm, propensity, fold), means, control)
+    chances, fold = _chances(x, codes, names, propensity, fold), np.asarray(fold)
+    rows, gamma = _ordered_scores(x, codes, y, fold, model, chances, names.index(control))
+    found = np.empty(gamma.shape)
+    found[rows.order] = gamma
+    return found
+
+
+def _ordered_scores(
+    x: Array,
+    codes: NDArray[np.intp],
+    y: Array,
+    fold: NDArray[np.int64],
+    model: BaseEstimator,
+    chances: Array,
+    control: int,
+) -> tuple[Rows, Array]:
+    """Rows by arm and fold, and their Γ in that order."""
+    arms, folds = chances.shape[1], int(fold.max()) + 1
+    rows = Rows(x, _in_order(codes, fold))
+    starts, y = _bounds(codes * folds + fold, arms * folds), y[rows.order]
+    of_arm = [slice(starts[j * folds], starts[(j + 1) * folds]) for j in range(arms)]
+    fitted = []
+    for j, own in enumerate(of_arm):
+        bounds = [start - own.start for start in starts[j * folds : (j + 1) * folds + 1]]
+        fitted.append(fit_without(model, rows.part(own.start, own.stop), bounds, y[own]))
+    level = np.empty(chances.shape, order="F")
+    for cell, (start, stop) in enumerate(pairwise(starts)):
+        part = rows.part(start, stop)
+        for j in range(arms) if stop > start else ():
+            level[start:stop, j] = mean_of(fitted[j][cell % folds], part)
+    # Where all customers have the same chances, their order is no matter.
+    chances = chances if chances.strides[0] == 0 else chances[rows.order]
+    return rows, _scores(of_arm, y, chances, level, control)
 
 
 class UpliftLearner(BaseEstimator):
@@ -234,7 +243,8 @@ class UpliftLearner(BaseEstimator):
 
     Parameters
     ----------
-    model : scikit-learn estimator of the outcome; by default :func:`default_model` of the outcome.
+    model : scikit-learn estimator of the outcome; by default :func:`default_model` of the outcome. Logistic, least-squares
+    and ridge regressions are brought to their optimum by :mod:`analysis.campaigns.base_learners`, others fit themselves.
     control : name of the arm that received nothing.
 
     Attributes
@@ -261,11 +271,17 @@ class UpliftLearner(BaseEstimator):
     def _rows(self, arm: str, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
         return codes == self._place[arm]
 
-    def _arm_models(self, x: Array, codes: NDArray[np.intp], y: Array) -> dict:
-        rows = {a: self._rows(a, codes) for a in (self.control, *self.arms_)}
-        return {a: _fit_mean(self._outcome, x[own], y[own]) for a, own in rows.items()}
+    def _by_arm(self, x: Array, codes: NDArray[np.intp], y: Array) -> tuple[dict[str, Rows], dict[str, Array]]:
+        """Rows and outcome of each arm."""
+        order, bounds = _in_order(codes), _bounds(codes, len(self._place))
+        rows, y = Rows(x, order), y[order]
+        own = {a: (bounds[j], bounds[j + 1]) for a, j in self._place.items()}
+        return {a: rows.part(*at) for a, at in own.items()}, {a: y[slice(*at)] for a, at in own.items()}
 
-    def _chances(self, propensity: Propensities) -> Propensities:
+    def _arm_models(self, rows: dict[str, Rows], y: dict[str, Array]) -> dict[str, Fitted]:
+        return {a: fit_mean(self._outcome, own, y[a]) for a, own in rows.items()}
+
+    def _known(self, propensity: Propensities) -> Propensities:
         """Known probabilities by place, as the rest of the fit counts arms."""
         if not isinstance(propensity, Mapping):
             return propensity
@@ -286,12 +302,18 @@ class SLearner(UpliftLearner):
 
     def _fit(self, x: Array, codes: NDArray[np.intp], y: Array, groups: ArrayLike | None) -> None:
         flags = np.column_stack([self._rows(a, codes) for a in self.arms_])
-        self.model_ = _fit_mean(self._outcome, np.column_stack([x, flags]), y)
+        self.model_ = fit_mean(self._outcome, Rows(self._with(x, flags)), y)
 
     def _predict(self, x: Array) -> Array:
         flags = np.vstack([np.zeros(len(self.arms_)), np.eye(len(self.arms_))])
-        level = [_mean(self.model_, np.column_stack([x, np.tile(f, (len(x), 1))])) for f in flags]
+        level = [mean_of(self.model_, self._with(x, f)) for f in flags]
         return np.column_stack(level[1:]) - level[0][:, None]
+
+    def _with(self, x: Array, flags: Array) -> Array:
+        """The features, then an indicator an arm."""
+        found = np.empty((len(x), x.shape[1] + len(self.arms_)), order="F")
+        found[:, : x.shape[1]], found[:, x.shape[1] :] = x, flags
+        return found
 
 
 class TLearner(UpliftLearner):
@@ -301,11 +323,11 @@ class TLearner(UpliftLearner):
     """
 
     def _fit(self, x: Array, codes: NDArray[np.intp], y: Array, groups: ArrayLike | None) -> None:
-        self.models_ = self._arm_models(x, codes, y)
+        self.models_ = self._arm_models(*self._by_arm(x, codes, y))
 
     def _predict(self, x: Array) -> Array:
-        alone = _mean(self.models_[self.control], x)
-        return np.column_stack([_mean(self.models_[a], x) - alone for a in self.arms_])
+        alone = mean_of(self.models_[self.control], x)
+        return np.column_stack([mean_of(self.models_[a], x) - alone for a in self.arms_])
 
 
 class XLearner(UpliftLearner):
@@ -331,17 +353,18 @@ class XLearner(UpliftLearner):
         self.propensity = propensity
 
     def _fit(self, x: Array, codes: NDArray[np.intp], y: Array, groups: ArrayLike | None) -> None:
-        self.models_ = self._arm_models(x, codes, y)
+        rows, y = self._by_arm(x, codes, y)
+        self.models_ = self._arm_models(rows, y)
         final = LinearRegression() if self.effect_model is None else self.effect_model
-        alone, imputed_alone = self._rows(self.control, codes), _mean(self.models_[self.control], x)
+        alone = self.control
         self.effects_ = {}
         for a in self.arms_:
-            got = self._rows(a, codes)
-            on_treated = _fit_mean(final, x[got], y[got] - imputed_alone[got])
-            on_control = _fit_mean(final, x[alone], _mean(self.models_[a], x[alone]) - y[alone])
+            on_treated = fit_mean(final, rows[a], y[a] - mean_of(self.models_[alone], rows[a]))
+            on_control = fit_mean(final, rows[alone], mean_of(self.models_[a], rows[alone]) - y[alone])
             self.effects_[a] = (on_treated, on_control)
         estimated = isinstance(self.propensity, BaseEstimator)
-        self.shares_ = arm_propensities(x, codes, None if estimated else self._chances(self.propensity))[0]
+        known = None if estimated else self._known(self.propensity)
+        self.shares_ = _chances(x, codes, list(self._place.values()), known, None)[0]
         self.propensity_ = clone(self.propensity).fit(x, codes) if estimated else None
 
     def _predict(self, x: Array) -> Array:
@@ -352,7 +375,7 @@ class XLearner(UpliftLearner):
         for a in self.arms_:
             weight = column[a] / (column[a] + column[self.control])
             on_treated, on_control = self.effects_[a]
-            found.append(weight * _mean(on_control, x) + (1 - weight) * _mean(on_treated, x))
+            found.append(weight * mean_of(on_control, x) + (1 - weight) * mean_of(on_treated, x))
         return np.column_stack(found)
 
 
@@ -381,7 +404,7 @@ class _CrossFitted(UpliftLearner):
         self.random_state = random_state
 
     def _predict(self, x: Array) -> Array:
-        return np.column_stack([_mean(self.effects_[a], x) for a in self.arms_])
+        return np.column_stack([mean_of(self.effects_[a], x) for a in self.arms_])
 
 
 class DRLearner(_CrossFitted):
@@ -391,11 +414,11 @@ class DRLearner(_CrossFitted):
     """
 
     def _fit(self, x: Array, codes: NDArray[np.intp], y: Array, groups: ArrayLike | None) -> None:
-        fold = customer_folds(codes, groups, self.folds, self.random_state)
-        chances, control = self._chances(self.propensity), self._place[self.control]
-        gamma = cross_fit_scores(x, codes, y, fold, self._outcome, chances, control)
+        fold = _dealt(codes, groups, self.folds, self.random_state)
+        chances = _chances(x, codes, list(self._place.values()), self._known(self.propensity), fold)
+        rows, gamma = _ordered_scores(x, codes, y, fold, self._outcome, chances, self._place[self.control])
         final = LinearRegression() if self.effect_model is None else self.effect_model
-        self.effects_ = {a: _fit_mean(final, x, gamma[:, j]) for j, a in enumerate(self.arms_)}
+        self.effects_ = {a: fit_mean(final, rows, gamma[:, j]) for j, a in enumerate(self.arms_)}
 
 
 class RLearner(_CrossFitted):
@@ -407,20 +430,21 @@ class RLearner(_CrossFitted):
     """
 
     def _fit(self, x: Array, codes: NDArray[np.intp], y: Array, groups: ArrayLike | None) -> None:
-        fold = customer_folds(codes, groups, self.folds, self.random_state)
-        chance = arm_propensities(x, codes, self._chances(self.propensity), fold)
+        fold = _dealt(codes, groups, self.folds, self.random_state)
+        chances = _chances(x, codes, list(self._place.values()), self._known(self.propensity), fold)
         final = LinearRegression() if self.effect_model is None else self.effect_model
         self.effects_ = {}
         for a in self.arms_:
-            got = self._rows(a, codes)
-            pair = got | self._rows(self.control, codes)
-            level = np.empty(len(y))
-            for k in range(self.folds):
-                train = pair & (fold != k)
-                level[fold == k] = _mean(_fit_mean(self._outcome, x[train], y[train]), x[fold == k])
-            treated, alone = chance[pair, self._place[a]], chance[pair, self._place[self.control]]
-            surprise = got[pair] - treated / (treated + alone)
-            self.effects_[a] = _fit_mean(final, x[pair], (y - level)[pair] / surprise, surprise**2)
+            pair = np.flatnonzero(self._rows(a, codes) | self._rows(self.control, codes))
+            rows = Rows(x, pair[_in_order(fold[pair])])
+            bounds, own = _bounds(fold[pair], self.folds), y[rows.order]
+            fitted = fit_without(self._outcome, rows, bounds, own)
+            parts = [rows.part(start, stop) for start, stop in pairwise(bounds)]
+            level = np.concatenate([mean_of(*each) for each in zip(fitted, parts, strict=True)])
+            chance = chances[rows.order]
+            treated, alone = chance[:, self._place[a]], chance[:, self._place[self.control]]
+            surprise = self._rows(a, codes)[rows.order] - treated / (treated + alone)
+            self.effects_[a] = fit_mean(final, rows, (own - level) / surprise, surprise**2)
 
 
 def cross_fit_effects(
