@@ -106,7 +106,7 @@ def test_a_rule_may_rank_where_no_learner_does(found):
     assert told["verdict"] == "alike" and told["rule_qini"] is None
 
     spent = found.scores["spend"][:, found.arms.index("call")]
-    works = np.where(np.array(found.arms) == "call", 5 * (spent > np.median(spent))[:, None], 0.0)
+    works = np.where(np.array(found.arms) == "call", 15 * (spent > np.median(spent))[:, None], 0.0)
     planted = replace(quiet, gamma=lots + works)
     facts, row = campaigns.uplift_facts(planted), planted.table().query("arm == 'call' and score == 'spend'").iloc[0]
     assert (facts["verdict"], facts["arm"], facts["best_rule"]) == ("rule_alone", "call", "spend")

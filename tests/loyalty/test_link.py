@@ -13,8 +13,9 @@ import statsmodels.api as sm
 from link_world import OBSERVED_TO, SmallCompany, value_of
 
 from analysis.loyalty import (
-    OUTCOMES,
+    BOUGHT,
     PURCHASES,
+    SPEND,
     CustomerLink,
     EstimationError,
     Histories,
@@ -22,12 +23,12 @@ from analysis.loyalty import (
     PLSPathModel,
     Reliability,
     customer_link,
+    doubt_facts,
     effect_shape,
     link_behaviour,
     run_link,
     run_return,
     satisfaction_persistence,
-    score_reliability,
     window_effects,
     within_customer,
 )
@@ -268,9 +269,7 @@ def test_columns_that_follow_from_others_are_left_out():
 def test_satisfied_customers_buy_more_in_the_window(linked, company):
     table = window_effects(linked, true_reliability(company), ATTRIBUTES).set_index("outcome")
     assert table.loc[PURCHASES, "seen_low"] > 0
-    assert (table["true"].abs() > table["seen"].abs()).all() and list(table.index) == list(OUTCOMES)
-    spend = table.loc["spend_per_purchase"]
-    assert spend["seen_low"] < 0 < spend["seen_high"]
+    assert (table["true"].abs() > table["seen"].abs()).all() and list(table.index) == [BOUGHT, PURCHASES]
 
 
 def test_a_bend_is_found_where_there_is_one_and_not_elsewhere(linked):
@@ -408,11 +407,11 @@ def test_one_wave_falls_back_to_the_usual_persistence_and_says_why(company):
 
 
 def test_one_call_gives_all_or_the_reason(company, mobi, ecsi_model):
-    days, reliability = purchase_table(company.days), Reliability(0.8, 0.01)
+    days, reliability = purchase_table(company.days), Reliability(0.8, 0.01, lowest=0.7, agreed=0.9)
     clock = SimpleNamespace(observed_from=START, observed_to=OBSERVED_TO)
     options = {"wave": "wave", "customers": company.customers, "attributes": ["age_band", "shoe_size"]}
     found, reason = run_link(company.answers, company.answers, days, clock, reliability, **options)
-    assert reason == "" and list(found.effects["outcome"])[:2] == ["rate", "hazard"]
+    assert reason == "" and list(found.effects["outcome"]) == ["rate", "hazard", SPEND, BOUGHT, PURCHASES]
     assert found.e_value["value"] >= 1 and not found.warning["warns"]
     early = company.answers.assign(customer_id=None)
     assert run_link(early, early, days, clock, reliability) == (
@@ -425,12 +424,9 @@ def test_one_call_gives_all_or_the_reason(company, mobi, ecsi_model):
     worth = {"scale": (1, 10), "usable": usable, "horizon_weeks": 52, "discount_rate": 0.1}
     chain, reason = run_return(model, draws, found.link, company.summary(), value_of(company), **worth)
     assert reason == "" and set(chain.what_if()["driver"]) == set(usable)
+    doubts = doubt_facts(found, chain, "Satisfaction")
+    assert (doubts["lowest"], doubts["agreed"]) == (0.7, 0.9) and not doubts["warns"]
     nothing, reason = run_return(
         model, draws, found.link, company.summary(), value_of(company).assign(residual_value=np.nan), **worth
     )
     assert nothing is None and "no expected margin" in reason
-
-
-def test_reliability_is_that_of_the_path_model(fitted, drawn):
-    found = score_reliability(fitted, drawn)
-    assert found.value == pytest.approx(fitted.reliability.loc["Satisfaction", "rho_a"]) and 0 < found.error < 0.1

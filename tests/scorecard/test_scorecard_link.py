@@ -89,3 +89,9 @@ def test_rows_of_the_card():
     assert set(link_entries(replace(PLAN, halo=0.3), None, findings, lambda key, **_: key)["why"]) == {"why_mood"}
     unseen = link_entries(replace(PLAN, confounding=0.5), None, findings, lambda key, **_: key)
     assert set(unseen["why"]) == {"why_confounding"} and len(unseen) == 2
+
+
+def test_spend_has_a_truth_of_nothing_once_a_notebook_tells_of_it():
+    findings = {"satisfaction_spend_effect": {"value": 0.01, "low": -0.03, "high": 0.05}}
+    card = link_entries(PLAN, 5.0, findings, lambda key, **_: key).set_index("quantity")
+    assert card.loc["quantity_spend_effect", "planted"] == 0.0 and card.loc["quantity_spend_effect", "high"] == 0.05

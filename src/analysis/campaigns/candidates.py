@@ -12,11 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.campaigns.base_learners import logistic
 from analysis.campaigns.ledger import held_out
 from analysis.campaigns.outcomes import other_contacts, purchases_by_period
 from analysis.campaigns.policy import NOBODY, PolicyComparison
 from analysis.campaigns.pressure import dated_contacts
-from analysis.campaigns.uplift import logistic
 
 Array = NDArray[np.float64]
 

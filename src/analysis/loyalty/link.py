@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, xlogy
 from scipy.stats import chi2, norm
 
-from .link_model import HAZARD, RATE, CustomerLink, Histories, LinkResults, clustered
+from .link_model import EFFECTS, HAZARD, RATE, CustomerLink, Histories, LinkResults, clustered
+from .link_spend import SpendEffect, fit_spend
 from .moments import Array
 from .path_model import BootstrapResults, EstimationError, PLSResults
 from .reliability import COEFFICIENTS
@@ -321,10 +322,14 @@ def standardised(frame: pd.DataFrame) -> Array:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Share of the variance of the score that is satisfaction itself, and its standard error."""
+    """Share of the variance of the score that is satisfaction itself, and its standard error; the range in which it lies if a mood
+    may colour all answers, from `lowest` to what the `agreed` answers say.
+    """
 
     value: float
     error: float = 0.0
+    lowest: float | None = None
+    agreed: float | None = None
 
     def within(self, explained: float) -> float:
         """Reliability of what the controls leave of the score; `explained` is their share of its variance.
@@ -361,18 +366,66 @@ class Regression:
 
 
 def score_reliability(
-    results: PLSResults, bootstrap: BootstrapResults, construct: str = "Satisfaction"
+    results: PLSResults,
+    bootstrap: BootstrapResults,
+    construct: str = "Satisfaction",
+    others: pd.DataFrame | None = None,
 ) -> Reliability | None:
-    """rho_A of a construct's score with its bootstrap error; None where the model has no such construct.
+    """Reliability of a construct's score, with what a mood that colours all of a respondent's answers leaves unknown of it; None
+    where the model has no such construct.
 
-    What the answers of a block share counts as the construct, a mood that colours all of them too; where there is one, the
-    correction for error is a little too small.
+    rho_A counts whatever the answers of a block share as the construct, such a mood too. How much of one there is cannot be told
+    from a single questionnaire. It can be bounded: it is in every pair of answers, so that it holds no more of them than the
+    weakest correlation between questions on different things (marker: Lindell & Whitney 2001, J. Appl. Psychol. 86, 114-121).
+    The reliability is therefore taken to lie anywhere between rho_A and rho_A less that, see :func:`allowing_for_mood`.
+
+    Parameters
+    ----------
+    others : further answers on other things, (answers, k), with the index of the answers that were fitted. The more different
+        questions, the closer the bound.
     """
     if construct not in results.specification.constructs:
         return None
     at = list(results.specification.constructs).index(construct), COEFFICIENTS.index("rho_a")
-    value = float(results.reliability.iloc[at])
-    return Reliability(min(value, 1.0), float(bootstrap.values["reliability"][:, *at].std(ddof=1)))
+    agreed = min(float(results.reliability.iloc[at]), 1.0)
+    error = float(bootstrap.values["reliability"][:, *at].std(ddof=1))
+    weights = results.weights.xs(construct, level="construct")
+    asked = results.model.answers[list(weights.index)].corr().to_numpy()
+    blocks = results.weights.index.get_level_values("construct").to_numpy()
+    items = results.weights.index.get_level_values("item")
+    answers = results.model.answers[list(items)]
+    if others is not None:
+        answers = answers.join(others.add_prefix("other "))
+        blocks = np.append(blocks, np.array([f"other {name}" for name in others]))
+    apart = blocks[:, None] != blocks
+    between = answers.corr().abs().to_numpy()[apart]
+    mood = float(np.nanmin(between)) if np.isfinite(between).any() else 0.0
+    w = weights.to_numpy()
+    return allowing_for_mood(agreed, error, mood, float(w.sum() ** 2 / (w @ asked @ w)))
+
+
+def allowing_for_mood(agreed: float, error: float, mood: float, gain: float) -> Reliability:
+    """Reliability between `agreed` and what is left of it when the largest possible mood is taken out: the middle, and as its
+    error that of `agreed` and the standard deviation of a uniform distribution over the range.
+
+    Parameters
+    ----------
+    agreed, error : by agreement of the items, and its standard error. mood : largest share of an answer's variance that a mood
+        can hold. gain : variance that a mood of 1 in every item adds to a score of variance 1, (Σw)² / w'Rw.
+
+    In 200 simulated companies in which a mood held 0.09 of every answer, intervals of 95 % by the agreement alone held the effect
+    on the rate in 89.5 %, at a bias of −16 %, those over the range in 93.5 %, at −9 %; in 200 without a mood, 93.0 and 93.5 %, at
+    3 % more width. The range does not undo a mood: its middle is right on average over moods, not for the largest.
+
+    A second wave is no better remedy at the sizes of surveys. With the score of the other wave as instrument for this one's (errors
+    in variables), the effect on purchases had seven times the standard error in 82 simulated companies of 1,270 linked answers, and
+    68 of the 95 % intervals held it: 146 customers answered twice there, and two thirds of what they feel was new by then. What the
+    correlations within and across waves told of the mood itself, 0 or 0.09 of every answer, had a standard error of 0.08.
+    """
+    lowest = max(agreed - mood * gain, 0.05)
+    return Reliability(
+        (agreed + lowest) / 2, float(np.hypot(error, (agreed - lowest) / np.sqrt(12))), lowest=lowest, agreed=agreed
+    )
 
 
 def outcome_rows(frame: pd.DataFrame, outcome: str) -> tuple[pd.DataFrame, Array, str]:
@@ -479,10 +532,10 @@ def window_effects(
 
     Returns
     -------
-    One row an outcome, see :func:`effect_row`: bought_again (log odds), purchases (log rate), spend_per_purchase (log).
+    One row an outcome, see :func:`effect_row`: bought_again (log odds), purchases (log rate).
     """
     rows = []
-    for outcome in OUTCOMES:
+    for outcome in (BOUGHT, PURCHASES):
         frame, values, family = outcome_rows(linked.frame, outcome)
         if len(frame) < MINIMUM_LINKED // 2 or np.ptp(values) == 0:
             continue
@@ -657,7 +710,7 @@ def satisfaction_persistence(linked: Linked, reliability: Reliability) -> dict[s
     rho = min(true, 0.99) ** (1 / periods)
     return {
         "value": float(rho),
-        "error": float(rho / periods * spread / min(true, 0.99)),
+        "error": float(rho / periods * np.hypot(spread / min(true, 0.99), reliability.error / reliability.value)),
         "customers": len(first),
         "periods": float(periods),
         "assumed": False,
@@ -750,14 +803,74 @@ def histories(linked: Linked, attributes: Sequence[str] = ()) -> tuple[Histories
 
 
 @dataclass(frozen=True)
-class Link:
-    """The link from satisfaction to buying and leaving.
+class SpendLink:
+    """What satisfaction does to the spend of a purchase, of those who bought in the window.
 
     Attributes
     ----------
-    results : LinkResults. effects : rows "rate" and "hazard" of :func:`effect_row`. reliability : Reliability.
-    persistence : from :func:`satisfaction_persistence`. spread : standard deviation of the score, points.
-    explained : share of the score's variance that the attributes explain.
+    fitted : SpendEffect, by a standard deviation of the score over all linked responses.
+    explained : share of the score's variance that what is held equal explains among them.
+    shared : (2,) covariance of its estimate with those of rate and hazard, which come from the same customers.
+    responses, silent : who bought in the window, and who did not and so says nothing of it.
+    """
+
+    fitted: SpendEffect
+    explained: float
+    shared: Array
+    responses: int
+    silent: int
+
+
+def spend_link(
+    linked: Linked, results: LinkResults, persistence_error: float = 0.0, attributes: Sequence[str] = ()
+) -> SpendLink:
+    """The effect on the spend of a purchase in the window, spend and behaviour before and attributes held equal.
+
+    Every purchase counts once, as it does in money.
+
+    Raises
+    ------
+    EstimationError
+        If too few bought in the window, or all spent the same.
+    """
+    scores = pd.Series(standardised(linked.frame), linked.frame.index)
+    frame, values, _ = outcome_rows(linked.frame, SPEND)
+    if len(frame) < MINIMUM_LINKED // 2 or np.ptp(values) == 0:
+        raise EstimationError(
+            f"{len(frame)} answers were followed by a purchase in the window; what it is worth takes {MINIMUM_LINKED // 2}"
+        )
+    controls = independent(behaviour_before(frame).join(dummies(frame, attributes)))
+    score, weight = scores[frame.index], frame["weight"]
+    fitted = fit_spend(
+        score.to_numpy(),
+        frame[SPEND].to_numpy(float),
+        frame[[f"past_{k + 1}" for k in range(linked.periods_before)]].to_numpy(float),
+        (frame["first_weeks"] / linked.window_weeks).to_numpy(),
+        np.log(frame["mean_spend"]).to_numpy(),
+        controls.drop(columns="spend a purchase", errors="ignore").to_numpy(float),
+        (weight * frame[PURCHASES]).to_numpy(float),
+        frame["customer_id"].to_numpy(),
+        results.persistence,
+        persistence_error,
+    )
+    at = results.params.index.get_indexer(list(EFFECTS))
+    influence = np.column_stack([results.influence[:, at], np.zeros(len(linked))])
+    influence[linked.frame.index.get_indexer(frame.index), 2] = fitted.influence
+    shared = clustered(influence, pd.factorize(linked.frame["customer_id"])[0])[2, :2]
+    explained = explained_share(score, controls, weight)
+    return SpendLink(fitted, explained, shared, len(frame), len(linked) - len(frame))
+
+
+@dataclass(frozen=True)
+class Link:
+    """The link from satisfaction to buying, leaving and the spend of a purchase.
+
+    Attributes
+    ----------
+    results : LinkResults. effects : rows "rate", "hazard" and, where it is known, "spend_per_purchase" of :func:`effect_row`.
+    reliability : Reliability. persistence : from :func:`satisfaction_persistence`. spread : standard deviation of the score,
+    points. explained : share of the score's variance that the attributes explain.
+    spend : SpendLink, None where it cannot be told; spend_reason says why.
     """
 
     results: LinkResults
@@ -766,29 +879,61 @@ class Link:
     persistence: dict[str, object]
     spread: float
     explained: float
+    spend: SpendLink | None = None
+    spend_reason: str = ""
 
     def effect(self, which: str) -> dict:
-        """Log-change of "rate" or "hazard" by a standard deviation of satisfaction, as arguments of a finding.
+        """Log-change of "rate", "hazard" or "spend_per_purchase" by a standard deviation of satisfaction, as arguments of a
+        finding.
 
         Returns
         -------
-        value, low, high; and ten, ten_low, ten_high: the same as relative changes by ten points of the score.
+        value, low, high; and ten, ten_low, ten_high: the same as relative changes by ten points of the score. Where the spend
+        of a purchase cannot be told, value is None, with a reason.
         """
-        row = self.effects.set_index("outcome").loc[which]
+        rows = self.effects.set_index("outcome")
+        if which == SPEND and which not in rows.index:
+            return {"value": None, "reason": self.spend_reason}
+        row = rows.loc[which]
         told = {"value": row["true"], "low": row["true_low"], "high": row["true_high"]}
-        return told | {name: row[f"true_{name}"] - 1 for name in ("ten", "ten_low", "ten_high")}
+        told |= {name: row[f"true_{name}"] - 1 for name in ("ten", "ten_low", "ten_high")}
+        counts = (self.spend.responses, self.spend.silent) if which == SPEND else ()
+        return told | dict(zip(("responses", "silent"), counts, strict=False))
 
     def draws(self, size: int, rng: np.random.Generator) -> Array:
-        """Log-changes of rate and hazard by one point of satisfaction itself, drawn from what is known: (size, 2)."""
-        within = np.array(
-            [max((v - self.explained) / (1 - self.explained), 0.05) for v in self._reliabilities(size, rng)]
-        )
-        seen = rng.multivariate_normal(self.results.effects, self.results.effect_covariance, size, method="cholesky")
-        return seen / (self.spread * within[:, None])
+        """Log-changes of rate, hazard and spend of a purchase by one point of satisfaction itself, drawn from what is known:
+        (size, 3). An unknown effect on spend is drawn as 0.
+        """
+        within = np.array([self._within(v) for v in self._reliabilities(size, rng)])
+        known = slice(0, 2 if self.spend is None else 3)
+        seen = np.zeros((size, 3))
+        covariance = self.covariance[known, known]
+        seen[:, known] = rng.multivariate_normal(self._seen[known], covariance, size, method="cholesky")
+        return seen / (self.spread * within)
 
     def by_point(self) -> Array:
-        """Log-changes of rate and hazard by one point of satisfaction itself, (2,)."""
-        return self.results.effects / (self.spread * self.reliability.within(self.explained))
+        """Log-changes of rate, hazard and spend of a purchase by one point of satisfaction itself, (3,)."""
+        return self._seen / (self.spread * np.array(self._within(self.reliability.value)))
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the three effects by a standard deviation of the score, (3, 3)."""
+        whole = np.zeros((3, 3))
+        whole[:2, :2] = self.results.effect_covariance
+        if self.spend is not None:
+            whole[2, :2] = whole[:2, 2] = self.spend.shared
+            whole[2, 2] = self.spend.fitted.error**2
+        return whole
+
+    @property
+    def _seen(self) -> Array:
+        return np.append(self.results.effects, 0.0 if self.spend is None else self.spend.fitted.value)
+
+    def _within(self, reliability: float) -> list[float]:
+        """Reliability of what is left of the score in each of the three regressions."""
+        value = Reliability(reliability)
+        link = value.within(self.explained)
+        return [link, link, link if self.spend is None else value.within(self.spend.explained)]
 
     def _reliabilities(self, size: int, rng: np.random.Generator) -> Array:
         return np.clip(rng.normal(self.reliability.value, self.reliability.error, size), 0.05, 1.0)
@@ -797,7 +942,8 @@ class Link:
 def customer_link(
     linked: Linked, reliability: Reliability, attributes: Sequence[str] = (), confidence: float = 0.95
 ) -> Link:
-    """How satisfaction moves the rate of buying while a customer, and the hazard of leaving, in the period that follows.
+    """How satisfaction moves the rate of buying while a customer, the hazard of leaving, and the spend of a purchase, in the
+    period that follows.
 
     Raises
     ------
@@ -810,16 +956,12 @@ def customer_link(
     controls = independent(dummies(linked.frame, attributes))
     score = pd.Series(made.score, index=linked.frame.index)
     explained, spread = explained_share(score, controls, linked.frame["weight"]), score_spread(linked.frame)
-    rows = [
-        effect_row(
-            which,
-            results.params[f"{which}: score"],
-            results.bse[f"{which}: score"],
-            spread,
-            reliability,
-            explained,
-            confidence,
-        )
-        for which in (RATE, HAZARD)
-    ]
-    return Link(results, pd.DataFrame(rows), reliability, persistence, spread, explained)
+    seen = [(w, results.params[f"{w}: score"], results.bse[f"{w}: score"], explained) for w in (RATE, HAZARD)]
+    spend, reason = None, ""
+    try:
+        spend = spend_link(linked, results, persistence["error"], attributes)
+        seen.append((SPEND, spend.fitted.value, spend.fitted.error, spend.explained))
+    except EstimationError as error:
+        reason = str(error)
+    rows = [effect_row(w, value, error, spread, reliability, share, confidence) for w, value, error, share in seen]
+    return Link(results, pd.DataFrame(rows), reliability, persistence, spread, explained, spend, reason)

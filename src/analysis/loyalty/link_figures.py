@@ -24,8 +24,8 @@ _NAMES: Mapping[str, str] = {
 }
 _STEPS: Mapping[str, str] = {
     "driver": "Driver → satisfaction",
-    "link": "Satisfaction → buying, staying",
-    "value": "Buying, staying → money",
+    "link": "Satisfaction → buying, staying, spend",
+    "value": "Buying, staying, spend → money",
 }
 
 

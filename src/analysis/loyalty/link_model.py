@@ -29,6 +29,7 @@ import pandas as pd
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 from scipy import optimize, special
+from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
 from .moments import Array
@@ -238,32 +239,37 @@ class CustomerLink:
         def mean(of_end: Array, of_node: Array) -> Array:
             return stays * of_end + np.bincount(owner, (share * of_node).sum(axis=1), n)
 
-        per_p = mean(1 / end_p, 1 / p)
+        per_p, per_q = share / p, share / q
+        in_p = self._by_cell(-power * stays / end_p, -power[owner][:, None] * per_p, moment) * buying
+        in_q = self._by_cell(-s * stays / end_q, -(s + 1) * per_q, moment) * leaving
         has_left = 1 - stays
-        d_scale = shape / scale - power * per_p
-        d_edge = s / edge - (s * stays / end_q + (s + 1) * np.bincount(owner, (share / q).sum(axis=1), n))
-        in_p = -power * stays / end_p, -power[owner][:, None] * share / p
-        in_q = -s * stays / end_q, -(s + 1) * share / q
-
-        def along(parts: tuple[Array, Array], speed: Array) -> Array:
-            """Derivative when the effective time of each period grows by `speed` a period of time, (n,)."""
-            grown = speed * h.time
-            inside = _before(grown)[owner, period][:, None] + speed[owner, period][:, None] * moment
-            return parts[0] * grown.sum(axis=1) + np.bincount(owner, (parts[1] * inside).sum(axis=1), n)
-
-        d_rate = d_scale * past.sum(axis=1) + x + along(in_p, buying)
-        d_hazard = d_edge * kept.sum(axis=1) + has_left + along(in_q, leaving)
-        d_gamma = d_scale * (past * back).sum(axis=1) + (h.counts * on).sum(axis=1) + along(in_p, buying * on)
-        fade = np.bincount(owner, share.sum(axis=1) * on[owner, period], n)
-        d_delta = d_edge * (kept * back).sum(axis=1) + fade + along(in_q, leaving * on)
+        # Leaving within a stretch answers to the hazard at that moment too.
+        in_q[owner, period] += share.sum(axis=1)
+        in_p += h.counts
+        d_scale = shape / scale - power * (stays / end_p + np.bincount(owner, per_p.sum(axis=1), n))
+        d_edge = s / edge - (s * stays / end_q + (s + 1) * np.bincount(owner, per_q.sum(axis=1), n))
+        d_rate = d_scale * past.sum(axis=1) + in_p.sum(axis=1)
+        d_hazard = d_edge * kept.sum(axis=1) + in_q.sum(axis=1)
+        d_gamma = d_scale * (past * back).sum(axis=1) + (in_p * on).sum(axis=1)
+        d_delta = d_edge * (kept * back).sum(axis=1) + (in_q * on).sum(axis=1)
         d_r = special.digamma(power) - special.digamma(shape) + np.log(scale) - mean(np.log(end_p), np.log(p))
         d_s = np.log(edge) + has_left / s - mean(np.log(end_q), np.log(q))
+        by_level = np.zeros((len(params) - c + 1, n))
+        seen, at = np.nonzero(h.level >= 0)
+        by_level[h.level[seen, at], seen] = in_p[seen, at]
         rows = [r * d_r, alpha * d_scale, s * d_s, beta * d_edge, d_gamma, d_delta]
-        rows += [d_rate * column for column in h.rate.T] + [d_hazard * column for column in h.hazard.T]
-        for k in range(1, len(params) - c + 1):
-            here = h.level == k
-            rows.append((h.counts * here).sum(axis=1) + along(in_p, buying * here))
-        return value, np.stack(rows)
+        return value, np.vstack([*rows, d_rate * h.rate.T, d_hazard * h.hazard.T, by_level[1:]])
+
+    def _by_cell(self, at_end: Array, at_node: Array, moment: Array) -> Array:
+        """Derivatives in the speed of each period from those in an effective time at its end and at its nodes, (n, Q)."""
+        owner, period, *_ = self._pieces
+        time = self.histories.time
+        reached, within = np.zeros_like(time), np.zeros_like(time)
+        reached[owner, period] = at_node.sum(axis=1)
+        within[owner, period] = (at_node * moment).sum(axis=1)
+        # A period counts in full for whoever left in a later one, or is there still.
+        later = np.cumsum(reached[:, ::-1], axis=1)[:, ::-1] - reached
+        return time * (at_end[:, None] + later) + within
 
     def fit(self) -> LinkResults:
         """Maximise the likelihood of what follows.
@@ -273,29 +279,21 @@ class CustomerLink:
         EstimationError
             If no maximum is found: too few respondents, or too few of them who bought.
         """
-        start, n = self._start(), len(self.histories)
-        bounds = [(v - _BOUND, v + _BOUND) for v in start[:4]] + [(-10.0, 10.0)] * (len(start) - 4)
-        found = optimize.minimize(
-            self._objective,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-6},
-        )
-        if not np.isfinite(found.fun) or np.abs(found.x[4:6]).max() > 9.9:
+        n = len(self.histories)
+        params, value = self._maximum()
+        if not np.isfinite(value) or np.abs(params[4:6]).max() > 9.9:
             raise EstimationError(
                 f"the link of {n} responses has no estimate: more respondents, or fewer controls, are needed"
             )
-        inverse = self._inverse_hessian(found.x)
-        influence = (inverse @ (self.loglike(found.x)[1] * self.histories.weight)).T
-        covariance = clustered(influence, self.histories.cluster) + self._from_persistence(found.x, inverse)
+        inverse = self._inverse_hessian(params)
+        influence = (inverse @ (self.loglike(params)[1] * self.histories.weight)).T
+        covariance = clustered(influence, self.histories.cluster) + self._from_persistence(params, inverse)
         index = pd.Index(self.names)
         return LinkResults(
-            params=pd.Series(found.x, index=index, name="estimate"),
+            params=pd.Series(params, index=index, name="estimate"),
             covariance=pd.DataFrame(covariance, index=index, columns=index),
             persistence=self.persistence,
-            llf=-float(found.fun) * n,
+            llf=-value * n,
             nobs=n,
             customers=int(self.histories.cluster.max()) + 1,
             influence=influence,
@@ -308,6 +306,39 @@ class CustomerLink:
         pull[self._split[1] : self._split[3]] = params[self._split[1] : self._split[3]] / _CONTROL_SPREAD**2
         value, gradient = self.loglike(params, persistence)
         return (pull @ params / 2 - float(value @ weight)) / n, (pull - gradient @ weight) / n
+
+    def _maximum(self) -> tuple[Array, float]:
+        """Where the objective is least, (k,), and its value there.
+
+        The search runs in units in which the information at the start is 1 in every direction (Berndt, Hall, Hall & Hausman
+        1974, Ann. Econ. Soc. Meas. 3), which takes a tenth of the steps. A shape that runs away from there is sought within
+        bounds from its bound on.
+        """
+        start, n, weight = self._start(), len(self.histories), self.histories.weight
+        reach = np.append(np.full(4, _BOUND), np.full(len(start) - 4, 10.0))
+        middle = np.append(start[:4], np.zeros(len(start) - 4))
+        low, high = middle - reach, middle + reach
+        gradient = self.loglike(start)[1]
+        pull = np.full(len(start), 1e-3)
+        pull[self._split[1] : self._split[3]] += 1 / (n * _CONTROL_SPREAD**2)
+        root = np.linalg.cholesky((gradient * weight) @ gradient.T / n + np.diag(pull))
+
+        def within(units: Array) -> Array:
+            return np.clip(start + solve_triangular(root.T, units), low, high)
+
+        def scaled(units: Array) -> tuple[float, Array]:
+            params = within(units)
+            value, slope = self._objective(params)
+            inside = (params > low) & (params < high)
+            return value, solve_triangular(root, slope * inside, lower=True)
+
+        search = {"jac": True, "method": "L-BFGS-B", "options": {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-6}}
+        found = optimize.minimize(scaled, np.zeros(len(start)), **search)
+        params = within(found.x)
+        if found.success and (params > low).all() and (params < high).all():
+            return params, float(found.fun)
+        found = optimize.minimize(self._objective, params, bounds=np.column_stack([low, high]), **search)
+        return found.x, float(found.fun)
 
     def _start(self) -> Array:
         h = self.histories

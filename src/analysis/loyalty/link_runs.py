@@ -24,7 +24,7 @@ from .link import (
 )
 from .link_sensitivity import lasting_cause, past_placebo, purchase_e_value, sensitivity_table
 from .path_model import BootstrapResults, EstimationError, PLSResults
-from .return_on_quality import ReturnOnQuality, customer_base, driver_effects_drawn
+from .return_on_quality import ROUTES, ReturnOnQuality, customer_base, driver_effects_drawn
 from .runs import Observed, unlinked
 from .scores import Scale
 
@@ -36,7 +36,7 @@ class LinkAnalysis:
     Attributes
     ----------
     linked : Linked. link : Link.
-    effects : rate and hazard, then the outcomes of the window: rows of :func:`analysis.loyalty.link.effect_row`.
+    effects : rate, hazard and spend of a purchase, then buying in the window: rows of :func:`analysis.loyalty.link.effect_row`.
     shape : Shape, of purchases in the window.
     within : from :func:`within_customer`. sensitivity : from :func:`sensitivity_table`. placebo : from :func:`past_placebo`.
     warning : from :func:`lasting_cause`. e_value : from :func:`purchase_e_value`.
@@ -173,17 +173,46 @@ def within_facts(found: LinkAnalysis) -> dict[str, object]:
     return {name: float(found.within[name]) for name in ("value", "low", "high", "detectable")} | counts
 
 
+def route_table(chain: ReturnOnQuality, driver: str = "Satisfaction", confidence: float = 0.95) -> pd.DataFrame:
+    """Through what the money of ten points more comes, to be shown by :data:`ROUTE_COLUMNS`: rows of
+    :meth:`ReturnOnQuality.routes`, named.
+    """
+    table = chain.routes(driver, confidence=confidence)
+    return table.assign(route=table["route"].map(_ROUTE_NAMES))
+
+
+def route_facts(chain: ReturnOnQuality, driver: str = "Satisfaction", confidence: float = 0.95) -> dict[str, object]:
+    """What the sentence on the routes of the money is filled with.
+
+    Returns
+    -------
+    first (the route that brings most), first_value, first_low, first_high (money); spend_value, spend_low, spend_high (money by
+    the spend of a purchase), spend_clear (its limits lie on one side of 0), and spend_reason (why that route is left out, else
+    empty; then it adds 0 for lack of an estimate).
+    """
+    table = chain.routes(driver, confidence=confidence).set_index("route")
+    first = str(table.loc[list(ROUTES), "value"].idxmax())
+    facts: dict[str, object] = {"first": first}
+    for name, route in (("first", first), ("spend", "spend")):
+        facts |= {f"{name}_{end}": float(table.loc[route, end]) for end in ("value", "low", "high")}
+    facts["spend_clear"] = bool(facts["spend_low"] > 0 or facts["spend_high"] < 0)
+    return facts | {"spend_reason": chain.link.spend_reason}
+
+
 def doubt_facts(found: LinkAnalysis, chain: ReturnOnQuality | None, driver: str) -> dict[str, object]:
     """What the paragraph about a common cause is filled with.
 
     Returns
     -------
     warns, outcome, estimate (log-change of what was bought before, by a standard deviation of satisfaction); e_value, e_limit;
-    robustness (of purchases); weakest, weakest_share (the step that most of the money's uncertainty comes from; None without).
+    robustness (of purchases); agreed, lowest (the reliability of the score by the agreement of its questions, and with the largest
+    mood that the answers allow taken out of it; None where only one is known); weakest, weakest_share (the step that most of the
+    money's uncertainty comes from; None without).
     """
     facts = {name: found.warning[name] for name in ("warns", "outcome", "estimate")}
     facts |= {"e_value": found.e_value["value"], "e_limit": found.e_value["limit"]}
     facts["robustness"] = float(found.sensitivity.set_index("outcome")["robustness"][PURCHASES])
+    facts |= {"agreed": found.link.reliability.agreed, "lowest": found.link.reliability.lowest}
     if chain is None:
         return facts | {"weakest": None, "weakest_share": None}
     steps = chain.uncertainty(driver).set_index("step")["share"]
@@ -199,4 +228,17 @@ WHAT_IF_COLUMNS = {
     "customer": ("Each", "money"),
     "satisfaction": ("Satisfied", "number"),
     "retention": ("Kept", "number"),
+}
+ROUTE_COLUMNS = {
+    "route": ("By", "text"),
+    "value": ("Margin", "money"),
+    "low": ("Low", "money"),
+    "high": ("High", "money"),
+    "share": ("Of the total", "share"),
+}
+_ROUTE_NAMES = {
+    "rate": "Buying more often",
+    "hazard": "Staying longer",
+    "spend": "Spending more a purchase",
+    "total": "Together",
 }

@@ -18,6 +18,7 @@ from analysis.simulate.satisfaction import SatisfactionPlan, answers, latents
 # Keys of the sentences that say what keeps the notebook from the truth: an unseen trait that moves both sides; a mood that colours
 # all answers of a respondent, counts as agreement between them, and so hides how much error they hold.
 CONFOUNDED, MOOD = "why_confounding", "why_mood"
+SPEND_FINDING = "satisfaction_spend_effect"
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,18 @@ def daily_discount(annual_rate: float | None) -> float:
 def link_entries(
     plan: SatisfactionPlan, money: float | None, findings: Mapping[str, dict], words: Words
 ) -> pd.DataFrame:
-    """Section of the card: the two links by a standard deviation of satisfaction, and what ten points of it are worth."""
+    """Section of the card: the links by a standard deviation of satisfaction, and what ten points of it are worth.
+
+    The spend of a purchase does not answer to satisfaction in the simulated worlds: its truth is 0 wherever a notebook tells of it,
+    and the money of :func:`raised_money`, which has no route through spend, is the truth of a total that has one.
+    """
     rows = [
         finding(words(f"quantity_{name}_effect"), effect, findings.get(f"satisfaction_{name}_effect"))
         for name, effect in (("rate", plan.rate_effect), ("hazard", plan.hazard_effect))
         if effect
     ]
+    if SPEND_FINDING in findings:
+        rows.append(finding(words("quantity_spend_effect"), 0.0, findings[SPEND_FINDING]))
     if money is not None:
         rows.append(finding(words("quantity_ten_points_money"), money, findings.get("ten_points_money")))
     return entries(rows, CONFOUNDED if plan.confounding else MOOD if plan.halo else CHANCE)
