@@ -3,12 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
-from matplotlib.ticker import PercentFormatter
 
 from analysis.campaigns import experiment_figures as figures
-from analysis.campaigns.checks import check_design
-from analysis.campaigns.experiment import Experiment, Mean, Share
 from analysis.campaigns.sequential import sequential_looks
 from analysis.reporting import theme
 
@@ -31,38 +27,6 @@ def labels(ax):
 def drawn(figure):
     assert theme.png(figure)[:4] == b"\x89PNG"
     return figure.axes[0]
-
-
-def test_a_failed_check_is_red_and_so_is_the_title(frame):
-    words = {name: name.replace("_", " ") for name in (
-        "split", "duplicates", "two_arms", "contacted_early", "control_reached", "holdout_reached", "balance"
-    )}  # fmt: skip
-    for planned, colour in (
-        ({"control": 1, "mail": 1, "sms": 1}, theme.INK),
-        ({"control": 3, "mail": 1, "sms": 1}, figures.FAILED),
-    ):
-        verdict = check_design(frame, planned, frame[["before"]])
-        ax = drawn(figures.design_checks(verdict, words, lambda c: str(c.count), "Said"))
-        assert len(labels(ax)) == 7 and labels(ax)[0] == "split"
-        assert to_hex(ax._left_title.get_color()) == colour
-        marks = [t.get_text() for t in ax.texts[::2]]
-        assert ("✗" in marks) == (not verdict.passes)
-
-
-def test_balance_shows_every_covariate_and_arm(frame):
-    found = check_design(frame, covariates=frame[["before", "spend"]]).differences
-    ax = drawn(figures.arm_balance(found, {"before": "Earlier spend"}, "Said", "Standard deviations"))
-    assert labels(ax) == ["Earlier spend", "spend"]
-    assert ax.get_xlim()[1] > found["difference"].abs().max()
-
-
-def test_effects_are_grey_where_they_may_be_chance(frame):
-    results = Experiment({"Spend": Mean("spend"), "Bought": Share("bought")}).analyse(frame)
-    ax = drawn(figures.effects_by_arm(results.table, "Said", "Change", PercentFormatter(1)))
-    assert labels(ax)[:2] == ["Spend, mail", "Spend, sms"]
-    points = [to_hex(line.get_color()) for line in ax.lines if line.get_marker() == "o"]
-    expected = [figures.EFFECT if p < 0.05 else figures.DOUBT for p in results.table["p_holm"]]
-    assert points == [c.lower() for c in expected] and len(set(points)) == 2
 
 
 def test_looks_are_drawn(frame):

@@ -157,6 +157,7 @@ def test_kinds_come_from_channels_and_offers_and_arms_of_a_kind_are_one_treatmen
     wide, _ = run_pooled_uplift(panel, spans_of(["a", "b", "c"]), other, SETTINGS)
     assert wide.kind == ("post", None) and wide.arms["b"] == ["big", "small"] and wide.rows == 800
     assert campaign_kinds(panel, ["a"], sent[["campaign_id"]], table, None)["channel"].tolist() == ["unknown"]
+    assert campaign_kinds(panel, [], sent, table, offers).columns.tolist() == kinds.columns.tolist()
 
 
 def test_what_cannot_be_pooled_says_why():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.campaigns import targeting_figures as figures
-from analysis.campaigns.gains import gains_table, mailing_depth
+from analysis.campaigns.gains import gains_table
 from analysis.campaigns.policy import NOBODY, compare_policies
 from analysis.campaigns.targeting import profit_curve
 from analysis.reporting import theme
@@ -50,7 +50,7 @@ def test_policies_say_what_to_do(shift, says):
     assert {"By post", "Chosen", "nobody"} == {t.get_text() for t in figure.axes[0].get_yticklabels()}
 
 
-def test_gains_and_rates_speak_of_responses():
+def test_gains_speak_of_responses():
     rng = np.random.default_rng(2)
     p = rng.beta(1, 4, 5000)
     y = rng.random(5000) < p
@@ -59,10 +59,6 @@ def test_gains_and_rates_speak_of_responses():
     assert "caused or not" in title(chart)
     assert "not effects" in chart.axes[0].get_ylabel()
     assert "does not clearly" in title(figures.gains_chart(gains_table(np.full(5000, 0.2), y), FMT))
-    depth = mailing_depth(p, y, 10, 2)
-    assert f"best {FMT.share(depth.depth, 0)}" in title(figures.rates_by_group(table, FMT, depth))
-    assert "no mailing" in title(figures.rates_by_group(table, FMT, mailing_depth(p, y, 1, 2)))
-    assert "times as often" in title(figures.rates_by_group(table, FMT))
 
 
 def test_coupon_profit_names_those_that_pay_or_lose():

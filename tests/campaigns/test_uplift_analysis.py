@@ -177,12 +177,10 @@ def test_figures_are_drawn_whole(found):
     mail = table[table["arm"] == "mail"]
     names = {CHOSEN: "Logistic T-learner"}
     curves = {"Learner": found.curve("mail"), "Rule": found.curve("mail", found.best_rule("mail"))}
-    segments = found.segments[found.segments["arm"] == "mail"]
     for figure in (
         uplift_figures.ranking_worth(mail, names, CHOSEN, FORMAT, "A title"),
         uplift_figures.gain_curves(curves, FORMAT, "A title", customers=1000),
         uplift_figures.calibration_plot(found.calibration("mail"), FORMAT, "A title"),
-        uplift_figures.segment_bars(segments, 5.0, FORMAT, "A title"),
     ):
         (ax,) = figure.axes
         assert ax.get_title(loc="left") == "A title" and ax.get_xlabel()

@@ -49,9 +49,6 @@ def sensitivity() -> pd.DataFrame:
     )
 
 
-STEPS = pd.DataFrame({"step": ["driver", "link", "value"], "share": [0.05, 0.85, 0.10]})
-
-
 @pytest.mark.parametrize(
     ("figure", "title"),
     [
@@ -62,7 +59,6 @@ STEPS = pd.DataFrame({"step": ["driver", "link", "value"], "share": [0.05, 0.85,
         (lambda: link_figures.effect_curve(shape(True), FMT), "bends"),
         (lambda: link_figures.what_if_bars(what_if(), FMT), "10 points more of quality"),
         (lambda: link_figures.what_if_bars(what_if(3.0), FMT), "quality"),
-        (lambda: link_figures.uncertainty_bars(STEPS, FMT), "satisfaction → buying, staying"),
         (lambda: link_figures.sensitivity_dots(sensitivity(), FMT), "explain 12%"),
     ],
 )

@@ -133,7 +133,7 @@ def campaign_kinds(
     One row a campaign × arm: campaign_id, arm, channel (``unknown`` without one), offer (its kind, or ``none``).
     """
     mine = panel.loc[panel["campaign_id"].isin(sound), ["campaign_id", "arm"]].drop_duplicates()
-    mine = mine[[not is_comparison(arm) for arm in mine["arm"]]]
+    mine = mine.loc[[not is_comparison(arm) for arm in mine["arm"]]]
     channels = campaigns.set_index("campaign_id")["channel"] if "channel" in campaigns else pd.Series(dtype=object)
     found = mine.assign(channel=mine["campaign_id"].map(channels).fillna("unknown").astype(str), offer="none")
     if offers is not None and "kind" in offers and "offer_id" in contacts.columns:

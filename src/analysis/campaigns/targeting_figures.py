@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.campaigns.gains import MailingDepth
 from analysis.campaigns.policy import PolicyComparison
 from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
@@ -115,33 +114,6 @@ def gains_chart(gains: pd.DataFrame, fmt: Formatter) -> Figure:
     clear = row["gain_low"] > row["depth"]
     text = f"The best {fmt.share(row['depth'], 0)} hold {fmt.share(row['gain'], 0)} of the responses, caused or not"
     _title(fig, text if clear else "The score does not clearly find those who respond")
-    return fig
-
-
-def rates_by_group(gains: pd.DataFrame, fmt: Formatter, depth: MailingDepth | None = None) -> Figure:
-    """Response rate of each group of the score with its interval, beside the rate at which a contact pays."""
-    fig, ax = theme.new_figure(height=4.2)
-    pays = np.full(len(gains), True) if depth is None else gains["rate"] >= depth.break_even_rate
-    ax.bar(gains["group"], gains["rate"], color=np.where(pays, BLUE, GREY), width=0.72)
-    ax.vlines(gains["group"], gains["rate_low"], gains["rate_high"], color=theme.INK, linewidth=1.6)
-    text = f"The best tenth responds {fmt.number(gains['lift'].iloc[0], 1)} times as often as all"
-    if depth is not None:
-        ax.axhline(depth.break_even_rate, color=ORANGE, linewidth=1.8)
-        ax.annotate(
-            f"pays from {fmt.share(depth.break_even_rate)}",
-            (len(gains) + 0.5, depth.break_even_rate),
-            xytext=(0, 5),
-            textcoords="offset points",
-            ha="right",
-        )
-        text = f"If every response were earned, mailing would pay for the best {fmt.share(depth.depth, 0)}"
-        text = "Even if every response were earned, no mailing would pay" if depth.depth == 0 else text
-    ax.set_xticks(gains["group"])
-    ax.set_ylim(0, 1.15 * max(gains["rate_high"].max(), 0.0 if depth is None else depth.break_even_rate))
-    ax.yaxis.set_major_formatter(fmt.axis("share"))
-    ax.set_xlabel("Tenth of the customers, highest propensity first\n(thin line: interval; responses, not effects)")
-    ax.set_ylabel("Response rate")
-    _title(fig, text)
     return fig
 
 

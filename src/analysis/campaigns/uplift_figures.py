@@ -12,7 +12,6 @@ from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
 BLUE, ORANGE, GREEN, PLUM, GREY = theme.PALETTE[:5]
-_SIZE = 12
 
 
 def _dots(ax: object, places: np.ndarray, part: pd.DataFrame, value: str, colours: list[str]) -> None:
@@ -94,29 +93,5 @@ def calibration_plot(table: pd.DataFrame, fmt: Formatter, title: str, kind: str 
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + 0.25 * (high - low))
     ax.legend(loc="upper left", ncols=2, columnspacing=1.2, handletextpad=0.3)
-    ax.set_title(title)
-    return fig
-
-
-def segment_bars(
-    segments: pd.DataFrame, average: float, fmt: Formatter, title: str, kind: str = "money", level: float = 0.05
-) -> Figure:
-    """Effect in each level of each named segment with its interval; the line is the average, blue segments differ.
-
-    Parameters
-    ----------
-    segments : rows of one arm of :func:`analysis.campaigns.heterogeneity.segment_effects`, with words for names.
-    average : of the arm, the outcome's unit a customer. level : of the tests.
-    """
-    part = segments.iloc[::-1].reset_index(drop=True)
-    fig, ax = theme.new_figure(height=2.0 + 0.36 * len(part), grid="x")
-    # A gap between one segmentation and the next.
-    places = np.arange(len(part)) + 0.5 * (part["segment"] != part["segment"].shift()).cumsum().to_numpy()
-    ax.axvline(average, color=theme.QUIET, linewidth=1.2, linestyle="--")
-    _dots(ax, places, part, "effect", [BLUE if p < level else GREY for p in part["p_adjusted"]])
-    ax.set_yticks(places, [f"{s}: {name}" for s, name in zip(part["segment"], part["level"], strict=True)])
-    ax.set_ylim(places[0] - 0.6, places[-1] + 0.6)
-    ax.xaxis.set_major_formatter(fmt.axis(kind))
-    ax.set_xlabel("Effect a customer (line: interval; dashed: average;\nblue: levels differ beyond chance)")
     ax.set_title(title)
     return fig

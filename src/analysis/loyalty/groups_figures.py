@@ -10,61 +10,9 @@ from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
 from .figures import nothing_to_draw
-from .groups import LEVEL, GroupComparison
+from .groups import LEVEL
 
 OTHERS = "All others"
-_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
-# The palette's last two are pale on white: groups beyond four are told apart by marker.
-_COLOURS = theme.PALETTE[:4] * 2
-
-
-def path_differences(comparison: GroupComparison, fmt: Formatter, trait: str = "group") -> Figure:
-    """Path coefficients by group with intervals, one row a path.
-
-    A path that differs between the groups is in bold; one that may not be compared is marked and pale.
-
-    Parameters
-    ----------
-    trait : what makes the groups, for the legend ("age band")
-    """
-    if comparison.reason is not None:
-        return nothing_to_draw("Groups cannot be compared: too few answers in all but one")
-    paths, names = comparison.omnibus, list(comparison.estimates["group"].unique())
-    step = 0.3 * len(names) + 0.3
-    fig, ax = theme.new_figure(height=2.5 + 0.16 * len(paths) * (1 + len(names)), grid="x")
-    ax.axvline(0, color=theme.QUIET, linewidth=1)
-    rows = step * np.arange(len(paths))[::-1]
-    for g, name in enumerate(names):
-        part = comparison.estimates[comparison.estimates["group"] == name]
-        at = rows + 0.3 * ((len(names) - 1) / 2 - g)
-        look = {"color": _COLOURS[g], "zorder": 3}
-        faint = np.where(paths["comparable"].astype(bool), 1.0, 0.3)
-        ax.hlines(at, part["low"], part["high"], linewidth=2, alpha=faint, **look)
-        ax.scatter(part["estimate"], at, s=42, marker=_MARKERS[g], alpha=faint, **look)
-        ax.scatter([], [], s=42, marker=_MARKERS[g], color=_COLOURS[g], label=name)
-    marks = np.where(paths["comparable"].astype(bool), "", " *")
-    ax.set_yticks(rows, [f"{p.source} → {p.target}{mark}" for p, mark in zip(paths.itertuples(), marks)])
-    for tick, differs in zip(ax.get_yticklabels(), paths["differs"], strict=True):
-        tick.set_fontweight("bold" if differs else "normal")
-    ax.set_ylim(-0.7 * step, rows[0] + 0.7 * step)
-    note = "" if paths["comparable"].all() else "\n* a score is made up differently in the groups"
-    ax.set_xlabel(f"Path coefficient (line: interval){note}")
-    ax.xaxis.set_major_formatter(fmt.axis("number"))
-    look = {"title": trait.capitalize(), "handletextpad": 0.2, "columnspacing": 1.2}
-    fig.legend(loc="outside lower center", ncols=min(len(names), 4), **look)
-    ax.set_title(_path_title(paths, fmt))
-    return fig
-
-
-def _path_title(paths: pd.DataFrame, fmt: Formatter) -> str:
-    clear = paths[paths["differs"].astype(bool)]
-    if clear.empty:
-        return f"None of {fmt.count(len(paths))} paths differs between the groups beyond chance"
-    top = clear.loc[(clear["highest"] - clear["lowest"]).idxmax()]
-    return (
-        f"{fmt.count(len(clear))} of {fmt.count(len(paths))} paths differ; most of all {top['source']} to "
-        f"{top['target']}: {fmt.number(top['lowest'], 2)} to {fmt.number(top['highest'], 2)}"
-    )
 
 
 def wave_changes(changes: pd.DataFrame, fmt: Formatter) -> Figure:

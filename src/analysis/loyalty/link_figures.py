@@ -129,23 +129,6 @@ def what_if_bars(what_if: pd.DataFrame, fmt: Formatter, raised: float = 10.0, ho
     return fig
 
 
-def uncertainty_bars(steps: pd.DataFrame, fmt: Formatter) -> Figure:
-    """Which step of the chain the width of the interval comes from."""
-    part = steps.iloc[::-1].reset_index(drop=True)
-    fig, ax = theme.new_figure(height=2.6, grid="x")
-    weakest = part["share"].idxmax()
-    colours = [theme.PALETTE[1] if k == weakest else theme.PALETTE[0] for k in part.index]
-    ax.barh(part.index, part["share"], color=colours, height=0.6)
-    for k, share in part["share"].items():
-        ax.annotate(fmt.share(share, 0), (share, k), xytext=(5, 0), textcoords="offset points", va="center")
-    ax.set_yticks(part.index, [_STEPS[step] for step in part["step"]])
-    ax.set_xlim(0, 1.12)
-    ax.xaxis.set_major_formatter(fmt.axis("share"))
-    ax.set_xlabel("Share of the uncertainty of the money")
-    ax.set_title(f"The weakest step: {_STEPS[part.loc[weakest, 'step']].lower()}")
-    return fig
-
-
 def sensitivity_dots(table: pd.DataFrame, fmt: Formatter) -> Figure:
     """How strong an unseen cause must be to undo an effect (dot), beside what the strongest seen control explains (cross)."""
     part = table.iloc[::-1].reset_index(drop=True)
