@@ -101,5 +101,5 @@ def test_funnel_counts_the_untargeted_who_bought_all_the_same():
         {"treated": [1, 1, 1, 0, 0], "spend": [5.0, 0.0, 2.0, 3.0, 0.0], "redeemed": [True, False, None, None, None]}
     )
     found = response.funnel(panel).set_index("stage")["contacts"].to_dict()
-    assert found == {"targeted": 3, "bought": 2, "redeemed": 1, "compared": 2, "compared_bought": 1}
+    assert found == {"targeted": 3, "bought": 2, "offered": 2, "redeemed": 1, "compared": 2, "compared_bought": 1}
     assert "redeemed" not in response.funnel(panel.assign(redeemed=None))["stage"].tolist()

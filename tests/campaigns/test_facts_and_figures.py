@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import ibis
 import numpy as np
 import pandas as pd
 import pytest
@@ -215,3 +216,32 @@ def test_next_test_reaches_its_power(case):
     assert plan["effect"] == pytest.approx(0.05 * case.pooled.effect.baseline)
     assert room.sample_size_means(plan["effect"], spread) == pytest.approx(plan["value"], rel=0.01)
     assert plan["tenth"] == pytest.approx(plan["value"] * 0.25 / 0.09, abs=3)
+
+
+def test_goods_behind_coupons_are_paid_though_net_sales_are_after_them(case):
+    done = next((c for c in case.effects if c.results is not None), None)
+    if done is None:
+        pytest.skip("nothing is estimated in this situation")
+    contacts = ibis.memtable(
+        pd.DataFrame({"campaign_id": [done.campaign_id], "customer_id": ["x"], "arm": [done.arm], "offer_id": ["o"]})
+    )
+    offers = pd.DataFrame({"offer_id": ["o"], "face_value": [8.0]})
+    mine = (case.panel["campaign_id"] == done.campaign_id) & (case.panel["arm"] == done.arm)
+    panel = case.panel.assign(discount=np.where(mine, 5.0, 0.0), redeemed=mine & (np.arange(len(mine)) % 3 == 0))
+    key = done.campaign_id, done.arm
+    plain = room.campaign_costs(case.effects, case.spans, panel, CONTACT)[key]
+    known = room.campaign_costs(case.effects, case.spans, panel, CONTACT, contacts, offers)[key]
+    kept = panel[mine & panel["customer_id"].isin(done.customers)]
+    assert plain.taken_off == 0 and known.taken_off == 5.0 * kept["redeemed"].sum() > 0
+    assert known.offers_at(0.3) == pytest.approx(plain.offers + 0.7 * known.taken_off)
+    # Goods and coupon apart: margin on sales before the coupon, less all of the coupon.
+    sold, off = done.kept * done.results.effect, known.taken_off
+    paid = room.CampaignProfit(done.results, done.kept, 0.3, 0.0, taken_off=off)
+    assert paid.profit().value == pytest.approx(0.3 * (sold + off) - off)
+    pooled = room.pooled_costs(
+        case.effects, case.pooled, dict.fromkeys(room.campaign_costs(case.effects, case.spans, panel, CONTACT), known)
+    )
+    told = room.pay_facts(
+        room.pooled_profit(case.pooled, pooled, MARGIN, 0.95), case.pooled, pooled, MARGIN, case.words
+    )
+    assert told["behind"] == pytest.approx(0.6 * told["taken_off"]) and told["taken_off"] >= known.taken_off

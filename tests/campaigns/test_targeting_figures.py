@@ -36,6 +36,7 @@ def test_profit_by_budget_says_whether_it_pays(shift, says):
 def test_profit_by_budget_without_anybody_who_pays():
     curve = profit_curve(-np.ones((9, 1)), np.ones((9, 1)), np.ones((9, 1)))
     assert "At no budget" in title(figures.profit_by_budget(curve, FMT))
+    assert title(figures.profit_by_budget(curve, FMT, advised=False)).startswith("Chosen one by one: at no budget")
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ from analysis.campaigns.pressure import (
     satisfaction_by_arm,
     satisfaction_facts,
     shared_customers,
+    sharing_most,
     survey_scores,
 )
 from analysis.campaigns.qini import (
@@ -478,6 +479,7 @@ __all__ = [
     "segment_effects",
     "sequential_looks",
     "shared_customers",
+    "sharing_most",
     "side_by_side",
     "signed_rank_bounds",
     "split_facts",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import ibis
 import numpy as np
 import pandas as pd
 
 from analysis.campaigns import design, power, response
+from analysis.campaigns.coupons import arm_face_values, taken_off
 from analysis.campaigns.evaluation import CampaignEffect, Pooled, Settings, unexplained_spread
 from analysis.campaigns.money import CampaignProfit, break_even_line, scenarios
 from analysis.campaigns.words import Words
@@ -45,7 +47,7 @@ def scope_facts(
 
 
 def funnel_facts(funnel: pd.DataFrame, small_group: int) -> dict[str, object]:
-    """Shares of the targeted who bought and redeemed, and of the compared who bought.
+    """Shares of the targeted who bought, of those of whom it is known who redeemed, and of the compared who bought.
 
     None where it is not known, or where whole or part counts fewer than ``small_group``.
     """
@@ -60,7 +62,7 @@ def funnel_facts(funnel: pd.DataFrame, small_group: int) -> dict[str, object]:
         "targeted": int(count["targeted"]) if count["targeted"] >= small_group else None,
         "compared": int(count["compared"]) if count["compared"] >= small_group else None,
         "bought": share("bought", "targeted"),
-        "redeemed": share("redeemed", "targeted"),
+        "redeemed": share("redeemed", "offered"),
         "compared_bought": share("compared_bought", "compared"),
     }
 
@@ -272,12 +274,17 @@ def count_facts(table: pd.DataFrame, confidence: float) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Costs:
-    """What campaigns cost: a contact (None when nobody knows), offers in all, and where the figure comes from
-    (``data``, ``assumption`` or None)."""
+    """What campaigns cost: a contact (None when nobody knows), offers in all, where the former comes from (``data``,
+    ``assumption`` or None), and what coupons took off net sales in all."""
 
     contact: float | None
     offers: float
     source: str | None
+    taken_off: float = 0.0
+
+    def offers_at(self, margin: float) -> float:
+        """Offers, and the goods behind what coupons took off, at a share of net sales that is margin."""
+        return self.offers + (1 - margin) * self.taken_off
 
 
 def cost_of(span: pd.Series, assumed: Range | None) -> tuple[float | None, float, str | None]:
@@ -292,20 +299,29 @@ def cost_of(span: pd.Series, assumed: Range | None) -> tuple[float | None, float
 
 
 def campaign_costs(
-    campaigns: Sequence[CampaignEffect], spans: pd.DataFrame, panel: pd.DataFrame, assumed: Range | None
+    campaigns: Sequence[CampaignEffect],
+    spans: pd.DataFrame,
+    panel: pd.DataFrame,
+    assumed: Range | None,
+    contacts: ibis.Table | None = None,
+    offers: pd.DataFrame | None = None,
 ) -> dict[tuple[str, str], Costs]:
     """Costs of each estimated campaign × arm: from the data where they hold them, else from the study's assumption.
 
-    An offer costs its ``offer_cost`` each time one is redeemed.
+    An offer costs its ``offer_cost`` each time one is redeemed; what coupons took off is known where ``contacts`` and ``offers``
+    tell their face values.
     """
     by_id, found = spans.set_index("campaign_id"), {}
+    coupons = contacts is not None and offers is not None and "face_value" in offers
     for c in (c for c in campaigns if c.results is not None):
         rows = panel[
             (panel["campaign_id"] == c.campaign_id) & (panel["arm"] == c.arm) & panel["customer_id"].isin(c.customers)
         ]
-        redeemed = int(rows["redeemed"].astype("boolean").fillna(False).sum())
+        redeemed = rows["redeemed"].astype("boolean").fillna(False).to_numpy(float)
         contact, offer, source = cost_of(by_id.loc[c.campaign_id], assumed)
-        found[c.campaign_id, c.arm] = Costs(contact, offer * redeemed, source)
+        face = arm_face_values(contacts, offers, c.campaign_id).get(c.arm, 0.0) if coupons else 0.0
+        off = taken_off(redeemed, np.full(len(rows), face), rows.get("discount"))
+        found[c.campaign_id, c.arm] = Costs(contact, offer * redeemed.sum(), source, float(off.sum()))
     return found
 
 
@@ -315,18 +331,20 @@ def pooled_costs(campaigns: Sequence[CampaignEffect], pooled: Pooled, costs: Map
     if not done:
         return Costs(None, 0.0, None)
     each = [costs[c.campaign_id, c.arm] for c in done]
-    offers = sum(e.offers for e in each)
+    offers, off = sum(e.offers for e in each), sum(e.taken_off for e in each)
     if any(e.contact is None for e in each):
-        return Costs(None, offers, None)
+        return Costs(None, offers, None, off)
     source = "data" if all(e.source == "data" for e in each) else "assumption"
-    return Costs(float(np.average([e.contact for e in each], weights=[c.kept for c in done])), offers, source)
+    return Costs(float(np.average([e.contact for e in each], weights=[c.kept for c in done])), offers, source, off)
 
 
 def pooled_profit(pooled: Pooled, costs: Costs, margin: Range | None, confidence: float) -> CampaignProfit | None:
     """Profit of the pooled campaigns, or None without an effect or a margin."""
     if pooled.effect is None or margin is None:
         return None
-    return CampaignProfit(pooled.effect, pooled.contacts, margin.value, costs.contact, costs.offers, confidence)
+    return CampaignProfit(
+        pooled.effect, pooled.contacts, margin.value, costs.contact, costs.offers, confidence, taken_off=costs.taken_off
+    )
 
 
 def pay_facts(
@@ -346,6 +364,8 @@ def pay_facts(
         "margin",
         "spread",
         "source",
+        "taken_off",
+        "behind",
     )
     if profit is None:
         reason = "reason_no_margin" if pooled.effect is not None else "reason_nothing_estimated"
@@ -356,8 +376,7 @@ def pay_facts(
             "contacts": pooled.contacts,
         }
     ceiling, gain, gives = profit.break_even_contact_cost(), profit.profit(), profit.return_on_spend()
-    low = CampaignProfit(profit.effect, profit.contacts, margin.low, None, costs.offers, profit.confidence)
-    high = CampaignProfit(profit.effect, profit.contacts, margin.high, None, costs.offers, profit.confidence)
+    low, high = (replace(profit, margin=end, contact_cost=None) for end in (margin.low, margin.high))
     return {
         "value": ceiling.value,
         "low": ceiling.low,
@@ -373,6 +392,8 @@ def pay_facts(
         "needed": profit.break_even_effect(),
         "margin": margin.value,
         "source": costs.source,
+        "taken_off": costs.taken_off,
+        "behind": (1 - margin.value) * costs.taken_off,
         "contacts": pooled.contacts,
         "spread": sorted((low.break_even_contact_cost().value, high.break_even_contact_cost().value))
         if margin.low < margin.high
@@ -388,9 +409,7 @@ def pay_scenarios(profit: CampaignProfit, costs: Costs, margin: Range, assumed: 
             [
                 (
                     m,
-                    CampaignProfit(
-                        profit.effect, profit.contacts, m, None, costs.offers, profit.confidence
-                    ).break_even_contact_cost(),
+                    replace(profit, margin=m, contact_cost=None).break_even_contact_cost(),
                 )
                 for m in sorted(set(margins))
             ],
@@ -399,7 +418,9 @@ def pay_scenarios(profit: CampaignProfit, costs: Costs, margin: Range, assumed: 
     contact = (
         [assumed.low, costs.contact, assumed.high] if costs.source == "assumption" and assumed else [costs.contact]
     )
-    return scenarios(profit.effect, profit.contacts, margins, contact, costs.offers, profit.confidence)
+    return scenarios(
+        profit.effect, profit.contacts, margins, contact, costs.offers, profit.confidence, taken_off=costs.taken_off
+    )
 
 
 def contact_cost_line(profit: CampaignProfit, assumed: Range | None) -> pd.DataFrame:
@@ -415,8 +436,8 @@ def assumed_range(costs: Costs, assumed: Range | None) -> tuple[float, float] | 
 
 
 def history_facts(history: pd.DataFrame) -> dict[str, object]:
-    """First and last row of :func:`history_table`, whether the shortest history fails its placebo, and whether effect
-    and placebo both shrink with more of it."""
+    """First and last row of :func:`history_table`, whether the shortest and the longest history fail their placebo, and whether
+    effect and placebo both shrink with more of it."""
     if history.empty:
         return {"rows": 0}
     first, last = history.iloc[0], history.iloc[-1]
@@ -429,6 +450,8 @@ def history_facts(history: pd.DataFrame) -> dict[str, object]:
         "first_placebo": first["placebo"],
         "last_placebo": last["placebo"],
         "first_placebo_fails": not first["placebo_low"] <= 0 <= first["placebo_high"],
+        "last_placebo_fails": not last["placebo_low"] <= 0 <= last["placebo_high"],
+        "campaigns": int(last["campaigns"]),
         "shrink": abs(last["effect"]) < abs(first["effect"]) and abs(last["placebo"]) < abs(first["placebo"]),
     }
 
@@ -496,7 +519,13 @@ def campaign_effects(
             if outcome == "spend" and margin is not None and key in done:
                 cost = costs[key]
                 paid = CampaignProfit(
-                    done[key].results, done[key].kept, margin.value, cost.contact, cost.offers, confidence
+                    done[key].results,
+                    done[key].kept,
+                    margin.value,
+                    cost.contact,
+                    cost.offers,
+                    confidence,
+                    taken_off=cost.taken_off,
                 )
             profit, back = (paid.profit(), paid.return_on_spend()) if paid else (None, None)
             gain.append(profit.value if profit else np.nan)

@@ -144,6 +144,7 @@ def ledger_claims(
     costs: Mapping[tuple[str, str], Costs],
     since: date,
     until: date,
+    margin: float,
     contact_cost: float | None = None,
 ) -> tuple[list[Claim], float | None, list[str]]:
     """What the campaigns that started in a period claim, what they cost, and which have no claim.
@@ -152,6 +153,7 @@ def ledger_claims(
     ----------
     campaigns : from :func:`evaluation.estimate_campaigns`. spans : from :func:`outcomes.windows`.
     costs : from :func:`facts.campaign_costs`. since, until : first and last day of the period.
+    margin : share of net sales, for the goods behind coupons.
     contact_cost : assumed where the data hold none, also of campaigns without an estimate.
 
     Returns
@@ -169,7 +171,7 @@ def ledger_claims(
         each = known.contact if known else from_data if np.isfinite(from_data) else contact_cost
         if each is None:
             return [], None, sorted({c.campaign_id for c in campaigns})
-        offers = known.offers if known else 0.0
+        offers = known.offers_at(margin) if known else 0.0
         total += each * c.targeted + offers
         if c.results is None:
             without.append(c.campaign_id)

@@ -37,6 +37,8 @@ class CampaignProfit:
     contact_cost : cost of one contact, or None when nobody knows it.
     discounts : in all, price cuts and offers that net sales do not already hold. confidence : of the intervals.
     production : in all, what the campaign cost before its first contact (design, print, set-up).
+    taken_off : in all, what coupons took off sales that are net of it. The goods behind it cost the same, so 1 − margin of it is
+    lost beside the margin on net sales.
 
     Raises
     ------
@@ -51,11 +53,12 @@ class CampaignProfit:
     discounts: float = 0.0
     confidence: float = 0.95
     production: float = 0.0
+    taken_off: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 1:
             raise ValueError(f"margin must lie between 0 and 1, got {self.margin}; write 0.30 for 30 %")
-        if self.contacts < 1 or min(self.discounts, self.production, self.contact_cost or 0) < 0:
+        if self.contacts < 1 or min(self.discounts, self.production, self.taken_off, self.contact_cost or 0) < 0:
             raise ValueError("contacts must be at least 1, costs not negative")
 
     def _scaled(self, factor: float, shift: float = 0.0) -> Estimate:
@@ -64,13 +67,13 @@ class CampaignProfit:
 
     @property
     def spend(self) -> float | None:
-        """What the campaign cost: contacts, offers and production; None without a contact cost."""
+        """What the campaign cost: contacts, offers, goods behind coupons and production; None without a contact cost."""
         return None if self.contact_cost is None else self.contact_cost * self.contacts + self._fixed
 
     @property
     def _fixed(self) -> float:
         """Costs that do not depend on the cost of a contact."""
-        return self.discounts + self.production
+        return self.discounts + self.production + (1 - self.margin) * self.taken_off
 
     def incremental_sales(self) -> Estimate:
         """Effect × contacts."""
@@ -81,7 +84,7 @@ class CampaignProfit:
         return self._scaled(self.contacts * self.margin)
 
     def profit(self) -> Estimate | None:
-        """Incremental margin less contacts, offers and production; None without a contact cost."""
+        """Incremental margin less all that the campaign cost; None without a contact cost."""
         return None if self.spend is None else self._scaled(self.contacts * self.margin, -self.spend)
 
     def return_on_spend(self) -> Estimate | None:
@@ -204,6 +207,7 @@ def scenarios(
     discounts: float = 0.0,
     confidence: float = 0.95,
     production: float = 0.0,
+    taken_off: float = 0.0,
 ) -> pd.DataFrame:
     """Profit over the range of the assumptions: one row a margin × contact cost.
 
@@ -215,7 +219,9 @@ def scenarios(
     rows = []
     for margin in np.unique(np.asarray(margins, dtype=float)):
         for cost in np.unique(np.asarray(contact_costs, dtype=float)):
-            case = CampaignProfit(effect, contacts, float(margin), float(cost), discounts, confidence, production)
+            case = CampaignProfit(
+                effect, contacts, float(margin), float(cost), discounts, confidence, production, taken_off
+            )
             found = case.profit()
             rows.append(
                 (

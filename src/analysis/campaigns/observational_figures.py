@@ -248,10 +248,9 @@ def frequency_plot(arms: pd.DataFrame, cap: int, title: str, fmt: Formatter) -> 
     return fig
 
 
-def shared_plot(shared: pd.DataFrame, names: Mapping[str, str], title: str, fmt: Formatter, most: int = 8) -> Figure:
-    """Share of each campaign's customers whom another reached too, the ``most`` campaigns that share most."""
-    ranked = shared.groupby("campaign_id")["customers"].sum().sort_values(ascending=False, kind="stable")
-    chosen = list(ranked.index[:most])
+def shared_plot(shared: pd.DataFrame, names: Mapping[str, str], title: str, fmt: Formatter) -> Figure:
+    """Share of each campaign's customers whom another reached too; ``shared`` is from :func:`pressure.sharing_most`."""
+    chosen = list(shared["campaign_id"].unique())
     grid = shared.pivot_table(index="campaign_id", columns="other", values="share").reindex(
         index=chosen, columns=chosen
     )
@@ -262,7 +261,7 @@ def shared_plot(shared: pd.DataFrame, names: Mapping[str, str], title: str, fmt:
         if i != j and np.isfinite(value):
             ax.text(j, i, fmt.share(value, 0), ha="center", va="center", color="white" if value > 0.55 else theme.INK)
     labels = [names.get(c, c) for c in chosen]
-    short = [label if len(label) <= 18 else label[:17].rstrip() + "…" for label in labels]
+    short = [label if len(label) <= 22 else label[:21].rstrip() + "…" for label in labels]
     ax.set_yticks(np.arange(len(chosen)), [f"{k}  {label}" for k, label in enumerate(short, 1)])
     ax.set_xticks(np.arange(len(chosen)), [str(k) for k in range(1, len(chosen) + 1)])
     ax.set_xlabel("… whom this campaign reached too")

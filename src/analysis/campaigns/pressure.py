@@ -131,6 +131,13 @@ def shared_customers(contacts: ibis.Table, spans: pd.DataFrame) -> pd.DataFrame:
     return both.sort_values(["campaign_id", "other"], ignore_index=True)
 
 
+def sharing_most(shared: pd.DataFrame, most: int = 8) -> pd.DataFrame:
+    """The rows of :func:`shared_customers` among the ``most`` campaigns that share most customers, these first."""
+    ranked = shared.groupby("campaign_id")["customers"].sum().sort_values(ascending=False, kind="stable").index[:most]
+    among = shared[shared["campaign_id"].isin(ranked) & shared["other"].isin(ranked)]
+    return among.sort_values("campaign_id", key=lambda names: names.map(list(ranked).index), kind="stable")
+
+
 def contact_pressure(
     contacts: ibis.Table, spans: pd.DataFrame, days: int = 90, most: int = 4, confidence: float = 0.95
 ) -> pd.DataFrame:
@@ -439,7 +446,7 @@ class PressureReport:
             "channels": int(self.funnel["channel"].nunique()),
             "days": self.settings.days,
             "together": int(self.shared["together"].sum() // 2),
-            "most_shared": float(self.shared["share"].max()) if len(self.shared) else None,
+            "most_shared": float(sharing_most(self.shared)["share"].max()) if len(self.shared) else None,
             "tests": len(self.tests),
         }
         if len(bands) > 1:

@@ -99,8 +99,8 @@ def funnel(panel: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    One row a stage over all campaigns: ``stage`` (targeted, bought, redeemed, compared, compared_bought) and
-    ``contacts``. ``redeemed`` is left out where the data do not know it.
+    One row a stage over all campaigns: ``stage`` (targeted, bought, offered, redeemed, compared, compared_bought) and
+    ``contacts``. ``offered`` are those of whom it is known whether they redeemed; both are left out without any.
     """
     treated, bought = panel["treated"] == 1, panel["spend"] > 0
     redeemed = (
@@ -110,6 +110,6 @@ def funnel(panel: pd.DataFrame) -> pd.DataFrame:
     )
     rows = [("targeted", treated.sum()), ("bought", (treated & bought).sum())]
     if redeemed[treated].notna().any():
-        rows.append(("redeemed", redeemed[treated].fillna(False).sum()))
+        rows += [("offered", redeemed[treated].notna().sum()), ("redeemed", redeemed[treated].fillna(False).sum())]
     rows += [("compared", (~treated).sum()), ("compared_bought", (~treated & bought).sum())]
     return pd.DataFrame(rows, columns=["stage", "contacts"]).astype({"contacts": int})

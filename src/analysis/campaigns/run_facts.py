@@ -126,7 +126,9 @@ def run_year(
     if since <= clock.observed_from:
         return None, "short"
     year = year_panel(lines, customers, since, clock.observed_to)
-    claims, spent, without = ledger_claims(effects, spans, costs, since, clock.observed_to, assumed and assumed.value)
+    claims, spent, without = ledger_claims(
+        effects, spans, costs, since, clock.observed_to, margin.value, assumed and assumed.value
+    )
     arms = contacts.select("customer_id", "arm").distinct().to_pandas()
     reached = arms.loc[[not is_comparison(arm) for arm in arms["arm"]], "customer_id"].unique()
     return run_ledger(year, held, claims, margin.value, _YEAR, spent, without, reached, confidence)

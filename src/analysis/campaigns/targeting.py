@@ -349,7 +349,8 @@ class Targeting:
 
     def facts(self) -> dict[str, object]:
         """What the sentences need. ``value`` is the profit of the list as the randomised campaign measured it, scaled
-        to the candidates, with its interval; ``expected`` is what the estimates add up to."""
+        to the candidates, with its interval; ``expected`` is what the estimates add up to, ``cost`` what it takes to reach all
+        of the list. Both are before anybody is held out."""
         listed, held = self.targets["listed"], self.targets["holdout"]
         contacted = ~held
         chosen = self.comparison.row(self.comparison.recommended)
@@ -363,7 +364,7 @@ class Targeting:
             "expected": float(self.targets.loc[listed, "expected_incremental_profit"].sum()),
             "listed": int(listed.sum()),
             "contacted": int(contacted.sum()),
-            "cost": float(self.targets.loc[contacted, "cost"].sum()),
+            "cost": float(self.targets.loc[listed, "cost"].sum()),
             "held_inside": int((listed & held).sum()),
             "held_outside": int((~listed & held).sum()),
             "contacted_outside": int((~listed & contacted).sum()),

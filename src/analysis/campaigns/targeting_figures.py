@@ -29,12 +29,14 @@ def _rows(ax: Axes, labels: list[str]) -> np.ndarray:
     return places
 
 
-def profit_by_budget(curve: pd.DataFrame, fmt: Formatter, budget: float | None = None) -> Figure:
-    """Measured profit of the best list at each budget with its band, and what the estimates promise (dashed).
+def profit_by_budget(curve: pd.DataFrame, fmt: Formatter, budget: float | None = None, advised: bool = True) -> Figure:
+    """Measured profit at each budget of the list that chooses customers one by one, with its band, and what the estimates
+    promise (dashed).
 
     Parameters
     ----------
     curve : from :func:`analysis.campaigns.targeting.profit_curve`. budget : what may be spent, marked if given.
+    advised : whether choosing one by one is what is recommended; if not, the title says whose curve it is.
     """
     fig, ax = theme.new_figure(height=4.4)
     ax.axhline(0, color=theme.QUIET, linewidth=1)
@@ -61,7 +63,7 @@ def profit_by_budget(curve: pd.DataFrame, fmt: Formatter, budget: float | None =
         text = f"Profit is clear up to a budget of {fmt.money(first['budget'])}"
     else:
         text = "At no budget is the profit clearly above zero"
-    _title(fig, text)
+    _title(fig, text if advised else f"Chosen one by one: {text[0].lower()}{text[1:]}")
     return fig
 
 
