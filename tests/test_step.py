@@ -196,6 +196,7 @@ def published(key, observed_to, horizon=52, tables=True):
         pd.DataFrame(SUMMARY).to_parquet(staging / "tables" / "customer_summary.parquet", index=False)
     manifest = {"parameters": {"horizon_weeks": horizon}, "observed_to": observed_to, "money": {"margin": 0.3}}
     store.write_json(staging / store.MANIFEST, manifest)
+    store.write_json(staging / "findings.json", [{"id": "base_value", "value": float(horizon)}])
     store.publish("shop", "02_customer_valuation", staging, key)
 
 
@@ -212,6 +213,7 @@ def test_the_last_edition_is_the_newest_whose_data_ended_before(step):
     assert (last.observed_to.isoformat(), last.parameters["horizon_weeks"]) == ("2024-11-30", 13)
     assert last.money == {"margin": 0.3}
     assert last.read("customer_summary").customer_id.tolist() == ["a", "b"]
+    assert last.finding("base_value")["value"] == 13.0 and last.finding("none") is None
     assert not last.has("customer_value")
     with pytest.raises(StepError, match="the edition of data to 2024-11-30 holds no table 'customer_value'"):
         last.read("customer_value")

@@ -91,7 +91,7 @@ def test_bad_data_fails_with_a_cure_and_leaves_yesterdays_reports(company):
     finally:
         orders.write_bytes(content)
     assert failed.returncode == 1
-    assert "tiny · 01_data_cleaning: cell 'clean': RapportError" in failed.stderr
+    assert "tiny · 01_data_cleaning: cell 'clean': SourceError" in failed.stderr
     assert "source orders has no column 'amount'; did you mean 'amuont'?" in failed.stderr
     assert "01_data_cleaning.ipynb" in failed.stderr
     assert "Traceback" not in failed.stderr

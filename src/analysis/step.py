@@ -85,6 +85,10 @@ class Edition:
         lazy = self._connection.read_parquet(self._path(table))
         return lazy if tables.CONTRACTS[table].lazy else lazy.to_pandas()
 
+    def finding(self, name: str) -> dict[str, Any] | None:
+        """A finding as its page stated it: value, low, high, reason, sentence and more; None where it had none."""
+        return next((one for one in store.read_json(self._folder / "findings.json") if one["id"] == name), None)
+
     def _path(self, table: str) -> Path:
         return self._folder / "tables" / f"{table}.parquet"
 

@@ -140,6 +140,10 @@ def test_arms_are_told_with_the_past_taken_into_account(planned):
     assert sales.loc["letter", "effect_low"] < 10 < sales.loc["letter", "effect_high"]
     facts = campaigns.arm_effect_facts(table)
     assert facts["arms"] == 2 and facts["clear"] >= 1 and 0 < facts["least"] <= facts["most"] < 1
+    running = spans.assign(campaign_id=spans["campaign_id"].replace("card", "running"))
+    alone = campaigns.arm_effects(panel, running, ["letter", "running"], 2, 0.95)
+    assert set(alone["campaign_id"]) == {"letter"}
+    assert set(campaigns.run_tails(panel, running, ["letter", "running"], 2)["label"]) == set(alone["label"])
     none = campaigns.arm_effects(panel, spans, [], 2, 0.95)
     assert none.empty and campaigns.arm_effect_facts(none)["least"] is None
 

@@ -187,7 +187,10 @@ def test_small_groups_are_not_shown():
     assert room.response_table(counts.assign(redeemed=1), spans, 10, 0.95, words).empty
     shares = room.funnel_facts(
         pd.DataFrame(
-            {"stage": ["targeted", "bought", "redeemed", "compared", "compared_bought"], "contacts": [100, 90, 4, 9, 9]}
+            {
+                "stage": ["targeted", "bought", "offered", "redeemed", "compared", "compared_bought"],
+                "contacts": [100, 90, 80, 4, 9, 9],
+            }
         ),
         10,
     )

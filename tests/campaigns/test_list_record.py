@@ -20,9 +20,14 @@ MARGIN, COST = SimpleNamespace(value=0.5, low=0.5, high=0.5), SimpleNamespace(va
 WORDS = SimpleNamespace(name=lambda kind, key: f"{kind}:{key}")
 
 
-def edition(targets):
-    """An earlier edition that holds a list, or none."""
-    return SimpleNamespace(observed_to=AS_OF, has=lambda table: targets is not None, read=lambda table: targets.copy())
+def edition(targets, printed=None):
+    """An earlier edition that holds a list, or none; its page stated ``printed`` for the whole list."""
+    return SimpleNamespace(
+        observed_to=AS_OF,
+        has=lambda table: targets is not None,
+        read=lambda table: targets.copy(),
+        finding=lambda name: None if printed is None else {"id": name, "value": printed},
+    )
 
 
 def used_list(
@@ -69,10 +74,18 @@ def used_list(
     return targets, company.order_lines(rows), company.contact_table(sent), campaigns
 
 
-def record_of(company, to=dt.date(2024, 12, 31), margin=MARGIN, cost=COST, change=lambda t: t, **how):
+def record_of(company, to=dt.date(2024, 12, 31), margin=MARGIN, cost=COST, change=lambda t: t, printed=None, **how):
     targets, lines, contacts, campaigns = used_list(company, **how)
     spans = windows(campaigns, company.FROM, to)
-    return run_list_record(edition(change(targets)), lines, contacts, None, None, spans, margin, cost)
+    return run_list_record(edition(change(targets), printed), lines, contacts, None, None, spans, margin, cost)
+
+
+def test_the_promise_is_what_the_page_printed_and_not_what_models_said(company):
+    found, _ = record_of(company, printed=1500 * 0.5)
+    assert found.promised == pytest.approx(0.5 * found.contacted)
+    off = record_of(company)[0].table.set_index("group")["promised"]
+    now = found.table.set_index("group")["promised"]
+    assert now["list"] == pytest.approx(0.5) and now["outside"] == off["outside"]
 
 
 def test_the_profit_of_the_contacted_is_found_although_the_best_buyers_were_missed(company):

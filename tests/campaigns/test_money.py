@@ -151,3 +151,20 @@ def test_lifetime_effect_or_why_there_is_none():
     assert lifetime_effect(panel, values.iloc[:100]) == (None, "no_value")
     assert lifetime_effect(panel, values[["customer_id"]]) == (None, "no_value")
     assert lifetime_effect(panel.assign(treated=1), values) == (None, "no_comparison")
+    unknown = values.assign(residual_value=values["residual_value"].where(values.index != 7))
+    assert lifetime_effect(panel, unknown) == (None, "no_value")
+
+
+def test_first_purchases_that_a_campaign_won_count_for_it():
+    rng = np.random.default_rng(4)
+    panel = pd.DataFrame({"customer_id": [f"c{i}" for i in range(4000)], "treated": np.arange(4000) % 2})
+    value = rng.gamma(2, 10, 4000)
+    won = (rng.random(4000) < 0.2) & (panel["treated"] == 1)
+    bought = (rng.random(4000) < 0.7) | won
+    values = pd.DataFrame({"customer_id": panel["customer_id"], "residual_value": np.where(won, value / 4, value)})[
+        bought
+    ]
+    found, _ = lifetime_effect(panel, values)
+    everybody = np.where(bought, np.where(won, value / 4, value), 0.0)
+    arms = panel["treated"].to_numpy()
+    assert found.effect == pytest.approx(everybody[arms == 1].mean() - everybody[arms == 0].mean())

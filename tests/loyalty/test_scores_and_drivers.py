@@ -214,8 +214,10 @@ def test_points_are_slopes_of_the_scores(mobi):
 def test_targets_that_the_survey_lacks_are_left_out(mobi):
     model = ecsi({"Value": ["PERV1", "PERV2"], "Satisfaction": ["CUSA1", "CUSA2"]})
     results = PLSPathModel(mobi, model).fit()
-    table = loyalty_drivers(results, results.bootstrap(200, seed=1), SCALE, targets=["Loyalty"])
-    assert table.empty and list(table)[:3] == ["target", "driver", "effect"]
+    draws = results.bootstrap(200, seed=1)
+    assert set(loyalty_drivers(results, draws, SCALE)["target"]) == {"Satisfaction"}
+    with pytest.raises(EstimationError, match="nothing leads to Loyalty"):
+        loyalty_drivers(results, draws, SCALE, targets=["Loyalty"])
 
 
 # -- parameters -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ contacted.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -185,7 +185,7 @@ def run_list_record(
     later = spans[spans["starts_on"] > last.observed_to]
     if later.empty:
         return None, "no_campaign"
-    people = _listed(last.read("target_list"))
+    people = _as_printed(_listed(last.read("target_list")), last.finding("target_list"))
     if not (people["listed"] & ~people["holdout"]).any():
         return None, "no_list"
     sent = _sent(contacts, later, people["customer_id"])
@@ -216,6 +216,14 @@ def _listed(found: pd.DataFrame) -> pd.DataFrame:
         people[name] = flag.astype("boolean").fillna(missing).astype(bool)
     promised = people.get("expected_incremental_profit", pd.Series(np.nan, index=people.index))
     return people.assign(promised=promised.astype(float))
+
+
+def _as_printed(people: pd.DataFrame, printed: Mapping[str, object] | None) -> pd.DataFrame:
+    """The list with promises that add up to what the page stated, as lot had measured it, and not to what models said."""
+    value, said = printed and printed["value"], people.loc[people["listed"], "promised"].sum()
+    if value is None or not said > 0:
+        return people
+    return people.assign(promised=people["promised"].where(~people["listed"], people["promised"] * value / said))
 
 
 def _sent(contacts: ibis.Table, later: pd.DataFrame, ids: pd.Series) -> pd.DataFrame:

@@ -168,14 +168,18 @@ def lifetime_effect(
     Returns
     -------
     The effect a contacted customer, in the unit of ``column``, and None; or None, and why: ``no_value`` (fewer than half
-    of the customers have one), or the estimator's reason. The value is a model's, fitted on both arms together: it
-    carries a campaign's effect only through the purchases and the time of the last one.
+    of the customers have one, or some stand in the table without), or the estimator's reason. Who is not in the table never
+    bought and counts as 0: a campaign that wins first purchases must not be judged by those who had made one. The value is a
+    model's, fitted on both arms together: it carries a campaign's effect only through the purchases and the time of the
+    last one.
     """
     if values is None or column not in values:
         return None, "no_value"
-    joined = panel.merge(values[["customer_id", column]], on="customer_id", how="left").dropna(subset=[column])
-    if len(joined) < len(panel) / 2:
+    joined = panel.merge(values[["customer_id", column]], on="customer_id", how="left", indicator=True)
+    valued = joined.pop("_merge") == "both"
+    if valued.mean() < 0.5 or joined.loc[valued, column].isna().any():
         return None, "no_value"
+    joined[column] = joined[column].fillna(0.0)
     y, d = joined[column].to_numpy(float), joined["treated"].to_numpy()
     try:
         if before is None:

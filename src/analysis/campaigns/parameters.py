@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Parameters(BaseModel):
@@ -29,3 +29,11 @@ class Parameters(BaseModel):
     cap_days: int = Field(90, ge=1, le=730)
     anticipation_weeks: int = Field(0, ge=0, le=26)
     frequency_arms: dict[str, dict[str, int]] | None = None
+
+    @model_validator(mode="after")
+    def _cap_of_whom(self) -> Parameters:
+        if self.contact_cap is not None and not self.everybody:
+            raise ValueError(
+                "contact_cap counts the contacts of customers as they are today; set everybody: true with it"
+            )
+        return self

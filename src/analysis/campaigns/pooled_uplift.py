@@ -232,7 +232,8 @@ def _rows(panel: pd.DataFrame, chosen: Mapping[str, list[str]]) -> pd.DataFrame:
 
 
 def _rankings(rows: pd.DataFrame, x: Array, seed: int) -> tuple[dict[str, Array], Array]:
-    """Scores by ranking, shape (n,), that rank customers within their campaign, and Γ, both out of sight of the customer."""
+    """Scores by ranking, shape (n,), that rank customers within their campaign, and Γ, both out of sight of the customer in that
+    campaign; their rows in others may have been learnt from."""
     arm, bought, spend = rows["arm"].to_numpy(str), rows["bought"].to_numpy(float), rows["spend"].to_numpy(float)
     campaign = rows["campaign_id"].to_numpy(str)
     scores, gamma = {name: np.empty(len(rows)) for name in RANKINGS}, np.empty(len(rows))

@@ -29,12 +29,11 @@ class PressureSettings:
     Attributes
     ----------
     days : how far back messages count. most : numbers of messages from here on are one band.
-    answer_days : answers to a survey count up to so many days after the start. least : customers that an arm needs.
+    least : customers that an arm needs.
     """
 
     days: int = 90
     most: int = 4
-    answer_days: int = 90
     least: int = 30
     confidence: float = 0.95
 
@@ -398,7 +397,7 @@ class PressureReport:
     ----------
     funnel, over_time, shared, pressure : frames of :func:`channel_funnel`, :func:`funnel_over_time`,
     :func:`shared_customers`, :func:`contact_pressure`. tests : :func:`frequency_test` by campaign. days_of : days of
-    each tested campaign. satisfaction : frame of :func:`satisfaction_by_arm` or None. settings : how it was made.
+    each tested campaign. settings : how it was made.
     """
 
     funnel: pd.DataFrame
@@ -408,7 +407,6 @@ class PressureReport:
     tests: dict[str, FrequencyTest] = field(repr=False)
     channels: dict[str, str]
     days_of: dict[str, int]
-    satisfaction: pd.DataFrame | None
     settings: PressureSettings
 
     def caps(self) -> pd.DataFrame:
@@ -477,7 +475,6 @@ def run_pressure(
     margin: float = 1.0,
     message_cost: float = 0.0,
     consent_value: float = 0.0,
-    answers: pd.DataFrame | None = None,
     settings: PressureSettings | None = None,
 ) -> tuple[PressureReport | None, str | None]:
     """Funnels, overlap, pressure and, where frequency was drawn by lot, a cap.
@@ -486,7 +483,7 @@ def run_pressure(
     ----------
     contacts : canonical table. spans : from :func:`outcomes.windows`. panel : from :func:`outcomes.campaign_panel`.
     frequency : campaign to arm to messages a customer, of campaigns that drew the number by lot; its comparison has 0.
-    margin, message_cost, consent_value : as in :func:`frequency_test`. answers : as in :func:`satisfaction_by_arm`.
+    margin, message_cost, consent_value : as in :func:`frequency_test`.
 
     Returns
     -------
@@ -512,10 +509,6 @@ def run_pressure(
             except EstimationError:
                 continue
     channel = messages.group_by("campaign_id").aggregate(channel=messages.channel.min()).to_pandas()
-    satisfaction = None
-    if answers is not None:
-        limits = (settings.answer_days, settings.least, settings.confidence)
-        satisfaction = satisfaction_by_arm(contacts, spans, answers, *limits)
     report = PressureReport(
         funnel,
         funnel_over_time(contacts, spans, settings.confidence),
@@ -524,7 +517,6 @@ def run_pressure(
         tests,
         dict(zip(channel["campaign_id"], channel["channel"], strict=True)),
         {c: int(d) for c, d in zip(spans["campaign_id"], spans["days"], strict=True)},
-        satisfaction,
         settings,
     )
     return report, None

@@ -107,6 +107,8 @@ def arm_effects(
     labels, tables = spans.set_index("campaign_id")["label"], []
     for name in sound:
         rows = panel[panel["campaign_id"] == name]
+        if rows.empty:  # it runs on
+            continue
         past = past_columns(rows, periods)
         rows = rows.assign(bought=rows["purchase_days"] > 0)
         together = False

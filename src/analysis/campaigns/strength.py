@@ -141,6 +141,8 @@ def run_tails(
     labels, tables = spans.set_index("campaign_id")["label"], []
     for name in sound:
         rows = panel[panel["campaign_id"] == name]
+        if rows.empty:  # it runs on
+            continue
         trial = Experiment({"sales": Mean("spend", past_columns(rows, periods))}, confidence=confidence)
         tables.append(trial.tails(rows).assign(label=labels[name]))
     columns = ["label", "arm", "tail", "quantile", "changed", "cap", "effect", "low", "high", "reason"]
