@@ -150,7 +150,17 @@ def test_change_between_waves_and_its_hidden_cells():
     facts = theme_change_facts(found)
     assert (facts["theme"], facts["clear"], facts["value"]) == ("delivery", True, pytest.approx(shares[1] - shares[0]))
     assert "rare" not in set(found.changes.loc[found.changes["reason"] == "", "theme"])
-    assert theme_change_facts(comment_themes(answers, scores))["reason"] == "the survey was held once"
+    once = theme_change_facts(comment_themes(answers, scores))
+    assert (once["reason"], once["first"]) == ("the survey was held once", None)
+    same, scores = survey(2_000)
+    still = theme_change_facts(comment_themes(same, scores, waves=wave))
+    assert (still["clear"], still["value"], still["first"], still["second"]) == (
+        False,
+        None,
+        facts["first"],
+        facts["second"],
+    )
+    assert "beyond chance" in still["reason"] and "low" not in still, "no range without a claim"
 
 
 def title(figure):

@@ -1,14 +1,19 @@
 """The chain that the notebook walks, on good and on hopeless surveys: figures, facts, sentences."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.transforms import Bbox
 
 from analysis import loyalty
 from analysis.loyalty import figures
 from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.sentences import Sentences
+from analysis.simulate.satisfaction import COMPANY, respondents
 
 FORMAT = Formatter("en", "EUR")
 SCALE = (1, 10)
@@ -59,6 +64,15 @@ def noise(rows=120):
     return data.assign(response_id=[f"r{k}" for k in range(rows)])
 
 
+ONE_EACH = {
+    "Image": "imag1",
+    "Expectation": "cuex1",
+    "Quality": "perq2",
+    "Value": "perv1",
+    "Satisfaction": "cusa1",
+    "Complaints": "cusco",
+    "Loyalty": "cusl1",
+}
 NOISE_BLOCKS = {
     "Image": ("i1", "i2", "i3"),
     "Quality": ("q1", "q2", "q3"),
@@ -102,6 +116,73 @@ def test_boxes_and_labels_of_the_path_diagram_do_not_overlap(good):
         for other in extents[k + 1 :]:
             shared = figures._shared(one, other)
             assert shared <= 0.2 * min(one.width * one.height, other.width * other.height)
+
+
+def crossed(diagram, boxes):
+    """Which arrows pass through a box that is not one of their ends."""
+    found = []
+    for patch in diagram.patches:
+        if isinstance(patch, FancyArrowPatch):
+            line = np.array(figures._bezier(patch._path_original.vertices, np.linspace(0, 1, 200)))
+            found += [name for name, extent in boxes.items() if figures._inside(line, extent).sum() > 3]
+    return found
+
+
+@pytest.mark.parametrize("extra", [{}, {"Trust": ("trust1",), "Commitment": ("commit1",)}, {"Switching": ("perq1",)}])
+def test_no_arrow_of_the_index_passes_behind_a_box(extra):
+    answers = respondents(400, COMPANY, np.random.default_rng(2))
+    blocks = {name: (item,) for name, item in ONE_EACH.items()} | extra
+    boot = loyalty.PLSPathModel(answers, loyalty.ecsi(blocks, relationship=True)).fit().bootstrap(50, seed=1)
+    (axes,) = figures.path_diagram(boot, FORMAT).axes
+    boxes = {
+        patch.get_label() or k: Bbox.from_bounds(patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height())
+        for k, patch in enumerate(axes.patches)
+        if isinstance(patch, FancyBboxPatch)
+    }
+    assert len(boxes) == len(blocks) and crossed(axes, boxes) == []
+    assert sum(isinstance(patch, FancyArrowPatch) for patch in axes.patches) == len(boot.results.params)
+    # No two boxes on one another.
+    assert all(figures._shared(a, b) == 0 for a, b in combinations(boxes.values(), 2))
+
+
+def test_a_block_is_called_by_what_it_asks(good):
+    (axes,) = figures.path_diagram(good["boot"], FORMAT).axes
+    texts = {text.get_text() for text in axes.texts}
+    assert "Complaint\nhandling" in texts and "Complaints" not in texts
+    assert loyalty.called("Image → Complaints → Loyalty") == "Image → Complaint handling → Loyalty"
+    assert loyalty.called("Complaints handled well") == "Complaints handled well", "a question is no block"
+    assert loyalty.called(["Complaints", 3, None]) == ["Complaint handling", 3, None]
+    frame = pd.DataFrame({"driver": ["Complaints", None], "points": [0.5, 1.0]})
+    assert (
+        loyalty.called(frame)["driver"].tolist()[0] == "Complaint handling"
+        and loyalty.called(frame)["points"].sum() == 1.5
+    )
+    assert frame["driver"][0] == "Complaints", "the data keep the name"
+    assert (
+        loyalty.called_score("complaints") == "complaint handling"
+        and loyalty.called_score("loyalty_index") == "loyalty index"
+    )
+
+
+def test_money_and_certainty_are_not_overstated():
+    sentences = Sentences("04_satisfaction_loyalty", FORMAT)
+    common = {"customer": "customer", "customers": "customers"}
+    worth = {"value": 1e5, "low": 5e4, "high": 2e5, "weeks": 52, "share": 0.1}
+    text = sentences.render("ten_points_money", **common, **worth, each=27.0, each_low=14.0, each_high=42.0)
+    assert "costs up to €14.00 a customer is safe" in text and "above €42.00 it does" in text
+    doubtful = sentences.render("ten_points_money", **common, **worth, each=27.0, each_low=-1.0, each_high=42.0)
+    assert "no cost is safe" in doubtful
+    top = {
+        "value": 5.0,
+        "low": 4.0,
+        "high": 6.0,
+        "driver": "Quality",
+        "target": "Satisfaction",
+        "sound": True,
+        "htmt": None,
+    }
+    for share, words in ((1.0, "more than 99%"), (0.999, "more than 99%"), (0.95, "In 95%"), (0.6, "60%")):
+        assert words in sentences.render("strongest_driver", **common, **top, first_share=share)
 
 
 def test_labels_of_the_map_do_not_overlap(good):

@@ -159,7 +159,9 @@ def test_main_routes_keep_the_sums():
             "type": "complementary",
         }
     )
-    assert list(loyalty.main_routes(routes)["route"]) == list("abcdefij")
+    named = loyalty.main_routes(routes).set_index("route")["estimate"]
+    assert list(named.index) == ["Direct: a", *"bcdef", "All detours together", "Direct and detours together"]
+    assert named.iloc[-2:].tolist() == [0.74, 0.94]
     facts = loyalty.mediation_facts(routes)
     assert (facts["route"], facts["direct"], facts["total"], facts["type"]) == ("b", 0.2, 0.94, "complementary")
     none = loyalty.mediation_facts(routes[routes["effect"] == "direct"])

@@ -32,6 +32,12 @@ def test_resolution_and_hazard():
     times = times.assign(median_low=[2.5, 0.3], median_high=[3.5, 0.5])
     times = times.assign(p90=[np.nan, 1.0], p90_low=[np.nan, 0.9], p90_high=[np.nan, np.inf])
     assert "Complaint cases take longest" in title(figures.resolution_dots(times, FMT))
+    # Half of the questions take longer, but it is complaints that stay unsolved.
+    slow = times.assign(median=[3.0, 4.0])
+    text = title(figures.resolution_dots(slow, FMT))
+    assert text.startswith("More than a tenth of the complaint cases stays unsolved; half of the question cases")
+    solved = title(figures.resolution_dots(slow.assign(p90=[9.0, 8.0]), FMT))
+    assert solved.startswith("Question cases take longest") and "unsolved" not in solved
     hazard = pd.DataFrame({"kind": ["complaint", "question"], "effect": np.log([0.5, 1.0]), "low": np.log([0.4, 0.8])})
     hazard = hazard.assign(high=np.log([0.6, 1.2]), settled=np.nan)
     hazard[["corrected", "corrected_low", "corrected_high"]] = hazard[["effect", "low", "high"]]

@@ -9,6 +9,7 @@ from analysis.loyalty import (
     delivered_levels,
     derived_weights,
     net_promoter_score,
+    nps_facts,
     with_and_without,
 )
 from analysis.loyalty.voice_figures import (
@@ -21,6 +22,7 @@ from analysis.loyalty.voice_figures import (
 )
 from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
+from analysis.reporting.sentences import Sentences
 
 FMT = Formatter("en", "CNY")
 
@@ -44,6 +46,27 @@ def test_scores():
     assert title(figure) == "50% would recommend us warmly, 20% would not: a score of +30"
     assert len(figure.axes[0].get_yticks()) == table["score"].notna().sum() == 2, "small groups are not drawn"
     assert title(nps_figure(table.assign(reason="hidden"), FMT)).startswith("Too few customers")
+
+
+def test_the_score_told_is_that_of_the_newest_wave():
+    groups = pd.Series(["promoter"] * 50 + ["detractor"] * 10 + ["promoter"] * 40 + ["detractor"] * 30)
+    waves = pd.Series(["wave 9"] * 60 + ["wave 10"] * 70)
+    table = net_promoter_score(groups, by=waves)
+    facts = nps_facts(table)
+    assert (facts["wave"], facts["before"]) == ("wave 10", "wave 9")
+    assert facts["value"] == pytest.approx(100 * 10 / 70) and facts["score_before"] == pytest.approx(100 * 40 / 60)
+    assert title(nps_figure(table, FMT)) == (
+        "In wave 10, 57% would recommend us warmly, 43% would not: a score of +14, after +67"
+    )
+    text = Sentences("04_satisfaction_loyalty", FMT).render("nps", customer="customer", customers="customers", **facts)
+    assert text.startswith("In wave 10, the newest, the net promoter score is 14") and "after 67 in wave 9" in text
+    pooled = nps_facts(net_promoter_score(groups))
+    assert (pooled["value"], pooled["wave"]) == (pytest.approx(100 * 50 / 130), None)
+    once = nps_facts(net_promoter_score(groups, by=pd.Series("wave 1", index=groups.index)))
+    assert (once["value"], once["wave"]) == (pooled["value"], None)
+    few = net_promoter_score(groups, by=waves.where(waves.index < 125, "wave 11"))
+    assert nps_facts(few)["value"] is None and nps_facts(few)["wave"] == "wave 11"
+    assert title(nps_figure(few, FMT)).startswith("69% would"), "no number of a small wave, nor another under its name"
 
 
 def test_referrals():

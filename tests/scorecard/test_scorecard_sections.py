@@ -284,3 +284,39 @@ def test_profit_is_margin_on_what_changed_less_coupons_contacts_and_offers(campa
     table = scorecard.profit_table(campaigns[0], campaigns[1], redeemed, rows, margin=0.4)
     assert table["true_profit"].tolist() == pytest.approx([(0.4 * (5 + 2) - 2) * 50 - 50 - 10, 0.4 * 2 * 10 - 30])
     assert table["found_profit"].tolist()[0] == 60.0
+
+
+def test_the_sum_of_profits_is_over_what_the_notebook_tells_of(words):
+    table = pd.DataFrame(
+        {"campaign": ["A", "B", "C"], "true_profit": [10.0, -16.0, 99.0], "found_profit": [12.0, 3.0, np.nan]}
+    )
+    facts = scorecard.profit_facts(table)
+    assert (facts["arms"], facts["earned"], facts["said"], facts["off"], facts["worst"]) == (2, -6, 15, 21, "B")
+    assert "too much" in words("profits", **facts) and "“B”" in words("profits", **facts)
+    nothing = scorecard.profit_facts(table[2:])
+    assert nothing["earned"] is None and "no profit" in words("profits", **nothing)
+
+
+def test_who_answers_is_blamed_for_the_level_alone(words):
+    paths = pd.DataFrame({"path": ["A → B"], "limit": [0.2], "found": [0.1], "low": [0.05], "high": [0.15]})
+    known = scorecard.Limit(pd.Series(dtype=float), pd.Series({"Satisfaction": 70.0}))
+    assert COMPANY.response_satisfaction or COMPANY.response_age
+    section = scorecard.loyalty_entries(paths, known, COMPANY, None, {}, words)
+    assert section["why"].tolist()[:2] == ["", "why_response"]
+
+
+def test_dirt_comes_last_and_the_rest_stays_in_order():
+    card = pd.DataFrame(
+        {"notebook": ["01_data_cleaning"] * 2 + ["02_customer_valuation", "05_x"], "quantity": list("abcd")}
+    )
+    assert scorecard.dirt_last(card)["quantity"].tolist() == list("cdab")
+
+
+def test_a_path_is_found_under_the_name_that_people_read():
+    arrows = pd.DataFrame({"source": ["Satisfaction"], "target": ["Complaints"]})
+    shown = arrows.assign(target="Complaint handling", estimate=0.5, low=0.4, high=0.6)
+    known = scorecard.Limit(pd.Series([0.54], pd.MultiIndex.from_frame(arrows)), pd.Series(dtype=float))
+    consistent = arrows.assign(estimate=0.6, low=0.5, high=0.7)
+    row = scorecard.path_rows(arrows.assign(path=0.62), known, shown, consistent).iloc[0]
+    assert (row["path"], row["latent"], row["limit"]) == ("Satisfaction → Complaint handling", 0.62, 0.54)
+    assert row["corrected"] == 0.6

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import scorecard
+from analysis.reporting.numbers import Formatter
 
 SPANS = pd.DataFrame({"campaign_id": ["a", "b"], "cost_per_contact": [2.0, np.nan], "offer_cost": [1.0, np.nan]})
 KINDS = ["persuadable", "persuadable", "sleeping_dog", "sure_thing", "lost_cause"]
@@ -27,6 +28,11 @@ def effects():
 @pytest.fixture
 def persons():
     return pd.DataFrame({"customer_id": [f"C{k}" for k in range(5)], "responsiveness": KINDS})
+
+
+@pytest.fixture
+def words():
+    return scorecard.Words(Formatter("en", "CNY"))
 
 
 def listing(*pairs, off=()):
@@ -62,6 +68,23 @@ def test_the_list_stands_between_nobody_and_the_oracle(effects, persons):
     assert table.loc["nobody", "profit"] == 0 and np.isnan(table.loc["nobody", "precision"])
     # Of the two persuadables the coupon earns 7 on average, the letter 3; nobody else pays.
     assert (table.loc["kinds", "profit"], table.loc["kinds", "reached"]) == (14, 2)
+
+
+def test_a_list_of_everybody_is_told_once(effects, persons, words):
+    targets = listing(*[(f"C{k}", "letter") for k in range(5)])
+    table = scorecard.list_table(scorecard.true_gains(effects, targets, SPANS, persons, 0.5), targets)
+    facts = scorecard.list_facts(table, scorecard.ranking_table(None, effects))
+    assert facts["all_reached"] and (facts["kinds"], facts["kinds_reached"]) == (14, 2)
+    shown = scorecard.list_for_people(table, words)
+    assert shown["name"].tolist() == [
+        "Nobody", "Coupon for all", "The list: everybody", "Whoever knows the kinds", "Whoever knows every effect",
+    ]  # fmt: skip
+    text = words("list", **facts)
+    assert "The list is everybody, 5 customers" in text and "at random" not in text
+    some = listing(("C0", "letter"), ("C2", "letter"))
+    part = scorecard.list_table(scorecard.true_gains(effects, some, SPANS, persons, 0.5), some)
+    assert not scorecard.list_facts(part, scorecard.ranking_table(None, effects))["all_reached"]
+    assert len(scorecard.list_for_people(part, words)) == len(part)
 
 
 def test_a_budget_binds_the_oracle_too(effects, persons):

@@ -105,6 +105,7 @@ from .measurement import (
     usable_constructs,
 )
 from .mediation import mediation, routes_between
+from .names import called, called_score
 from .nonresponse import (
     Propensity,
     Raking,
@@ -265,6 +266,8 @@ __all__ = [
     "asymmetry_facts",
     "balance_facts",
     "benchmark_bound",
+    "called",
+    "called_score",
     "case_groups",
     "change_facts",
     "change_of_weights",

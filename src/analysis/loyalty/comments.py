@@ -231,24 +231,27 @@ def writer_facts(found: CommentThemes, score: str = "satisfaction") -> dict:
 
 
 def theme_change_facts(found: CommentThemes) -> dict:
-    """The largest clear change of a theme between the last two waves, else the surest.
+    """The largest clear change of a theme between the last two waves, as arguments of a finding.
 
     Returns
     -------
-    value, low, high (shares of comments), theme, first, second (waves), share_first, share_second, p_holm, clear; or value (None)
-    and reason.
+    value, low, high (shares of comments), theme, first, second (waves), share_first, share_second, p_holm, clear. Where no change
+    is clear there is no value but a reason, with first, second and clear; first and second are None where nothing was compared.
     """
     rows = found.changes[found.changes["theme"] != "other"]
     if rows.empty:
-        return {"value": None, "reason": "the survey was held once"}
+        return {"value": None, "reason": "the survey was held once", "first": None, "second": None}
     rows = rows[(rows["second"] == rows["second"].iloc[-1]) & (rows["reason"] == "")]
     if rows.empty:
-        return {"value": None, "reason": "too few customers wrote about any theme in one of the waves"}
+        reason = "too few customers wrote about any theme in one of the waves"
+        return {"value": None, "reason": reason, "first": None, "second": None}
     clear = rows[rows["p_holm"] < LEVEL]
-    row = clear.loc[clear["change"].abs().idxmax()] if len(clear) else rows.loc[rows["p"].idxmin()]
+    waves = {"first": rows["first"].iloc[0], "second": rows["second"].iloc[0], "clear": len(clear) > 0}
+    if clear.empty:
+        return {"value": None, "reason": "no change is beyond chance for all themes together"} | waves
+    row = clear.loc[clear["change"].abs().idxmax()]
     named = {name: float(row[name]) for name in ("low", "high", "share_first", "share_second", "p_holm")}
-    waves = {"first": row["first"], "second": row["second"]}
-    return {"value": float(row["change"]), **named, **waves, "theme": spoken(row["theme"]), "clear": len(clear) > 0}
+    return {"value": float(row["change"]), "theme": spoken(row["theme"])} | named | waves
 
 
 def spoken(theme: str) -> str:

@@ -15,6 +15,7 @@ from analysis.reporting.numbers import Formatter
 
 from .asymmetry import BASIC, EXCITEMENT, NOT_CLEAR, PERFORMANCE
 from .figures import nothing_to_draw
+from .names import called
 
 BLUE, ORANGE, GREEN, PLUM = theme.PALETTE[:4]
 _SIZE = 12
@@ -27,6 +28,7 @@ def importance_shares(importance: pd.DataFrame, fmt: Formatter) -> Figure:
 
     Orange: the driver has another place by its total effect.
     """
+    importance = called(importance)
     part = importance.iloc[::-1]
     target = part["target"].iloc[0].lower()
     fig, (left, right) = theme.new_figure(height=1.9 + 0.52 * len(part), grid="x", ncols=2, sharey=True)
@@ -52,6 +54,7 @@ def importance_shares(importance: pd.DataFrame, fmt: Formatter) -> Figure:
 
 def item_priorities(items: pd.DataFrame, fmt: Formatter) -> Figure:
     """The questions of one driver: points of the target with 10 points of each, and its level; most room on top."""
+    items = called(items)
     part = items.iloc[::-1].reset_index(drop=True)
     part[["points", "points_low", "points_high"]] *= 10
     driver, target = part["driver"].iloc[0].lower(), part["target"].iloc[0].lower()
@@ -127,6 +130,7 @@ def odds_ratio_dots(odds: pd.DataFrame, by_cut: pd.DataFrame, question: str, fmt
     by_cut : from `OrderedLogitResults.by_cut`
     question : what was asked, for the title
     """
+    odds, by_cut = called(odds), called(by_cut)
     part = odds.iloc[::-1].reset_index(drop=True)
     fig, ax = theme.new_figure(height=2.0 + 0.6 * len(part), grid="x")
     ax.axvline(1, color=theme.QUIET, linewidth=1)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from .measurement import FAIL, Repair
+from .names import called
 
 EXPLAINED = ("Satisfaction", "Commitment", "Loyalty", "Complaints")  # of whom a page says how much is explained
 
@@ -31,7 +32,7 @@ def verdict_facts(verdicts: pd.DataFrame, repair: Repair, labels: Mapping[str, s
     judged = verdicts[verdicts["items"] > 1]
     failed = list(judged.loc[judged["verdict"] == FAIL, "construct"])
     reasons = verdicts.set_index("construct")["reason"]
-    return {
+    facts = {
         "blocks": len(judged),
         "sound": len(judged) - len(failed),
         "failed": failed,
@@ -41,6 +42,7 @@ def verdict_facts(verdicts: pd.DataFrame, repair: Repair, labels: Mapping[str, s
         ],
         "unusable": [{"construct": name, "reason": reasons[name]} for name in repair.unusable],
     }
+    return called(facts)
 
 
 def level_of(levels: pd.DataFrame, construct: str, asked: Iterable[str]) -> dict:
@@ -68,13 +70,14 @@ def explained_facts(constructs: pd.DataFrame, targets: Sequence[str] = EXPLAINED
         return {"target": targets[0], "value": None, "reason": f"nothing leads to {targets[0].lower()} in this model"}
     row = constructs.set_index("construct").loc[target]
     limits = stated(row["r_squared"], row["r_squared_low"], row["r_squared_high"], "")
-    return {"target": target} | limits
+    return {"target": called(target)} | limits
 
 
 def extremes(levels: pd.DataFrame) -> dict:
     """The constructs with the highest and the lowest mean score: best, best_score, worst, worst_score."""
     if levels.empty:
         return {"best": None, "best_score": None, "worst": None, "worst_score": None}
+    levels = called(levels)
     best, worst = levels.loc[levels["score"].idxmax()], levels.loc[levels["score"].idxmin()]
     return {
         "best": best["construct"],

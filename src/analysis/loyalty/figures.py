@@ -6,6 +6,7 @@ of type as about a pixel.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,13 +21,16 @@ from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
 from .measurement import CAUTION, FAIL, PASS, USUAL, Thresholds
+from .names import called
 from .path_model import BootstrapResults
 from .resampling import IntervalMethod
+from .specification import ECSI_PATHS, RELATIONSHIP_PATHS, Specification
 
 WIDTH = 5.4
 INK, MUTED, PAPER = theme.INK, theme.QUIET, "white"
 
-# The shape in which the index is usually drawn, turned upright: columns and rows.
+# The shape in which the index is usually drawn, turned upright: columns and rows. Loyalty stands below Image and what leads to it
+# beside it, so that the long arrow between the two runs down the left edge.
 ECSI_PLACES: dict[str, tuple[float, float]] = {
     "Expectation": (1.0, 0.0),
     "Quality": (3.0, 0.0),
@@ -36,6 +40,13 @@ ECSI_PLACES: dict[str, tuple[float, float]] = {
     "Loyalty": (0.0, 3.0),
     "Complaints": (3.0, 3.0),
 }
+RELATIONSHIP_PLACES: dict[str, tuple[float, float]] = ECSI_PLACES | {
+    "Trust": (3.0, 2.95),
+    "Complaints": (1.45, 3.2),
+    "Commitment": (3.0, 4.0),
+    "Loyalty": (0.0, 4.4),
+    "Switching": (2.0, 5.05),
+}
 
 
 def path_diagram(
@@ -44,12 +55,16 @@ def path_diagram(
     *,
     confidence: float = 0.95,
     method: IntervalMethod = "bca",
-    places: Mapping[str, tuple[float, float]] = ECSI_PLACES,
+    places: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
     """The structural model: boxes with R², arrows with estimate and interval, as wide as they are strong.
 
-    An arrow whose interval includes zero is thin, grey and dashed. Constructs that `places` does not know are
-    laid out in rows from cause to effect.
+    An arrow whose interval includes zero is thin, grey and dashed.
+
+    Parameters
+    ----------
+    places : column (0-3) and row of every construct; by default those of the European index, with trust and commitment where
+        they are in it, and for any other model rows from cause to effect
     """
     results = bootstrap.results
     limits = bootstrap.conf_int(confidence, method)
@@ -112,7 +127,7 @@ def _path_title(params: pd.Series, limits: pd.DataFrame, fmt: Formatter) -> str:
     strongest = params.abs().idxmax()
     return (
         f"{int(clear.sum())} of {len(params)} paths are clear of zero; the strongest runs from "
-        f"{strongest[0]} to {strongest[1]} ({fmt.number(params[strongest], 2)})"
+        f"{called(strongest[0])} to {called(strongest[1])} ({fmt.number(params[strongest], 2)})"
     )
 
 
@@ -121,7 +136,8 @@ def driver_effects(drivers: pd.DataFrame, target: str, fmt: Formatter) -> Figure
 
     Hollow dots: the driver's own measurement failed.
     """
-    part = drivers[drivers["target"] == target].iloc[::-1]
+    part = called(drivers[drivers["target"] == target].iloc[::-1])
+    target = called(target)
     fig, ax = theme.new_figure(width=WIDTH, height=1.5 + 0.48 * len(part))
     y = np.arange(len(part))
     ax.axvline(0, color=MUTED, linewidth=1)
@@ -153,7 +169,8 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
     run from 0 to 100 over the declared answer scale; the map shows the part of it where the drivers lie.
     Drivers whose measurement failed have no level and are named below the map.
     """
-    part = drivers[drivers["target"] == target]
+    part = called(drivers[drivers["target"] == target])
+    target = called(target)
     hidden = list(part.loc[~part["measured"], "driver"])
     part = part[part["measured"]].reset_index(drop=True)
     if part.empty:
@@ -195,6 +212,7 @@ def importance_performance(drivers: pd.DataFrame, target: str, fmt: Formatter) -
 
 def reliability_dots(verdicts: pd.DataFrame, fmt: Formatter, thresholds: Thresholds = USUAL) -> Figure:
     """Cronbach's alpha with its interval against the threshold, marked by verdict; rho_A as a small diamond."""
+    verdicts = called(verdicts)
     judged = verdicts[verdicts["alpha"].notna()].iloc[::-1]
     if judged.empty:
         return nothing_to_draw("Every block is one question: agreement cannot be measured")
@@ -231,7 +249,7 @@ def score_levels(levels: pd.DataFrame, fmt: Formatter, *, highlight: str = "Sati
     """Mean 0-100 score of every construct with its interval, highest on top, one highlighted."""
     if levels.empty:
         return nothing_to_draw("No block of questions can be summed up")
-    part = levels.sort_values("score", kind="stable")
+    part = called(levels.sort_values("score", kind="stable"))
     fig, ax = theme.new_figure(width=WIDTH, height=1.5 + 0.45 * len(part))
     y = np.arange(len(part))
     colours = [theme.PALETTE[1] if name == highlight else theme.PALETTE[0] for name in part["construct"]]
@@ -312,12 +330,18 @@ def _with_room(limits: np.ndarray, share: float) -> tuple[float, float]:
 # -- geometry of the path diagram -----------------------------------------------------------------------------
 
 
-def _spots(specification, places: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+def _spots(
+    specification: Specification, places: Mapping[str, tuple[float, float]] | None
+) -> dict[str, tuple[float, float]]:
     names = specification.constructs
+    if places is None:
+        places = _known_places(specification)
     if all(name in places for name in names):
-        spots = {name: places[name] for name in names}
-        used = sorted({y for _, y in spots.values()})
-        return {name: (x, float(used.index(y))) for name, (x, y) in spots.items()}
+        used = sorted({places[name][1] for name in names})
+        # A row that nobody is in is closed up.
+        steps = np.minimum(np.diff(used, prepend=used[0]), 1).cumsum()
+        rows_of = dict(zip(used, steps.tolist(), strict=True))
+        return {name: (places[name][0], rows_of[places[name][1]]) for name in names}
     depth: dict[str, int] = {}
 
     def level(name: str) -> int:
@@ -335,6 +359,14 @@ def _spots(specification, places: Mapping[str, tuple[float, float]]) -> dict[str
         for r, row in enumerate(broken)
         for k, name in enumerate(row)
     }
+
+
+def _known_places(specification: Specification) -> Mapping[str, tuple[float, float]]:
+    """Places of a model whose arrows are all those of the European index, with trust and commitment or without."""
+    arrows = set(specification.paths)
+    if arrows <= set(ECSI_PATHS):
+        return ECSI_PLACES
+    return RELATIONSHIP_PLACES if arrows <= {*ECSI_PATHS, *RELATIONSHIP_PATHS} else {}
 
 
 def _chunks(values: list[str], size: int) -> list[list[str]]:
@@ -362,8 +394,9 @@ def _route_curve(source: str, target: str, centre: Mapping, extents: Mapping[str
     others = [_grown(extents[name], 0.05) for name in extents if name not in (source, target)]
     t = np.linspace(0, 1, 200)
     best, fewest = None, np.inf
-    for bend in (0, 0.15, -0.15, 0.3, -0.3, 0.45, -0.45, 0.6, -0.6, 0.8, -0.8):
-        control = np.array([start, (start + end) / 2 + bend * across, end])
+    bends = (0, 0.15, -0.15, 0.3, -0.3, 0.45, -0.45, 0.6, -0.6, 0.8, -0.8)
+    for lean, bend in itertools.product((0, 0.25, -0.25, 0.4, -0.4), bends):
+        control = np.array([start, (start + end) / 2 + lean * along + bend * across, end])
         points = _bezier(control, t)
         hits = sum(_inside(points, extent).sum() for extent in others)
         beyond = ((points[:, 0] < 0.05) | (points[:, 0] > WIDTH - 0.05)).sum()
@@ -428,20 +461,24 @@ def _draw_box(ax: Axes, name: str, extent: Bbox, r_squared: float | None, fmt: F
     )
     x, y = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
     explained = r_squared is not None and np.isfinite(r_squared)
+    # Two words take two lines, and are smaller, since the box is as high as for one.
+    shown = called(name).replace(" ", "\n") if len(called(name)) > 13 else called(name)
+    two = "\n" in shown
     ax.text(
         x,
         y + (0.1 if explained else 0),
-        name,
+        shown,
         ha="center",
         va="center",
-        fontsize=11,
+        fontsize=9.5 if two else 11,
+        linespacing=0.95,
         weight="bold",
         color=INK,
         zorder=6,
     )
     if explained:
         text = f"R² {fmt.share(r_squared, 0)}"
-        ax.text(x, y - 0.13, text, ha="center", va="center", fontsize=9, color=INK, zorder=6)
+        ax.text(x, y - (0.18 if two else 0.13), text, ha="center", va="center", fontsize=9, color=INK, zorder=6)
 
 
 def _title(ax: Axes, text: str) -> None:

@@ -11,6 +11,7 @@ from analysis.reporting.numbers import Formatter
 
 from .figures import nothing_to_draw
 from .groups import LEVEL
+from .names import called_score
 
 OTHERS = "All others"
 
@@ -107,4 +108,4 @@ def _score_title(test: pd.DataFrame, score: str, fmt: Formatter) -> str:
 
 
 def _spoken(score: str) -> str:
-    return score.replace("_", " ").capitalize()
+    return called_score(score).capitalize()

@@ -14,6 +14,7 @@ from analysis.reporting.numbers import Formatter
 
 from .link import BOUGHT, PURCHASES, SPEND, Shape
 from .link_model import HAZARD, RATE
+from .names import called
 
 _NAMES: Mapping[str, str] = {
     RATE: "Buying, while a customer",
@@ -105,7 +106,7 @@ def effect_curve(shape: Shape, fmt: Formatter) -> Figure:
 
 def what_if_bars(what_if: pd.DataFrame, fmt: Formatter, raised: float = 10.0, horizon_weeks: int = 52) -> Figure:
     """Margin that a raise of each driver would bring over the horizon, with intervals, largest on top."""
-    part = what_if[what_if["raise"] == raised].sort_values("money", kind="stable").reset_index(drop=True)
+    part = called(what_if[what_if["raise"] == raised]).sort_values("money", kind="stable").reset_index(drop=True)
     fig, ax = theme.new_figure(height=1.6 + 0.5 * len(part), grid="x")
     y = np.arange(len(part))
     colour = np.where(part["money_low"] > 0, theme.PALETTE[0], theme.PALETTE[4])

@@ -25,6 +25,8 @@ from .path_model import read_answers
 from .scores import check_scale
 from .survey_means import ALL, TOO_FEW, difference_interval, groups_shown, survey_means
 
+WAVE = "wave "  # how the name of a group that is a wave begins
+
 NPS_GROUPS = ("promoter", "passive", "detractor")
 _POINTS = {"promoter": 100.0, "passive": 0.0, "detractor": -100.0}
 _YEAR = 365.25
@@ -200,6 +202,16 @@ def _within(points: pd.DataFrame, weights, customers, confidence: float, small_g
         return {"both": len(change)}
     mean, low, high = survey_means(change, per_customer.loc[change.index, "weight"]).interval(0, confidence)
     return {"both": len(change), "within": mean, "within_low": low, "within_high": high}
+
+
+def newest_waves(scores: pd.DataFrame) -> tuple[pd.Series | None, pd.Series | None]:
+    """Rows of :func:`net_promoter_score` of the newest wave and of the one before; None where groups are no waves, or too few.
+
+    scores : of groups named "wave 1", "wave 2" …
+    """
+    waves = scores[scores["group"].astype(str).str.startswith(WAVE)].drop_duplicates("group")
+    rows = sorted((row for _, row in waves.iterrows()), key=lambda row: (len(row["group"]), row["group"]), reverse=True)
+    return (*rows, None, None)[:2]
 
 
 def last_change(changes: pd.DataFrame) -> dict:

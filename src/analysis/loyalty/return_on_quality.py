@@ -265,7 +265,7 @@ class ReturnOnQuality:
 
         Returns
         -------
-        value, low, high, each (a customer), raised, share (of what the base is expected to bring).
+        value, low, high, each with each_low and each_high (a customer), raised, share (of what the base is expected to bring).
         """
         row = self._row(driver, raised, confidence)
         return {
@@ -273,6 +273,8 @@ class ReturnOnQuality:
             "low": row["money_low"],
             "high": row["money_high"],
             "each": row["customer"],
+            "each_low": row["customer_low"],
+            "each_high": row["customer_high"],
             "raised": row["raised"],
             "share": row["money"] / self.base.value,
         }

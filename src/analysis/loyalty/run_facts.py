@@ -7,6 +7,9 @@ import pandas as pd
 
 from .delivered_value import delivered_levels
 from .facts import stated
+from .mediation import DIRECT, INDIRECT, SPECIFIC, TOTAL
+from .names import called, called_score
+from .recommendation import newest_waves
 from .runs import Referring, Service, Weighing
 
 REFERRAL_COLUMNS = {
@@ -73,7 +76,7 @@ def change_of_weights(both: pd.DataFrame) -> dict:
     return {
         "scores": len(scores),
         "clear": int(((scores["low"] > 0) | (scores["high"] < 0)).sum()),
-        "name": top["name"],
+        "name": called_score(top["name"]),
         "difference": float(top["difference"]),
         "path": float(paths["difference"].abs().max()) if len(paths) else None,
     }
@@ -96,6 +99,7 @@ def corrected_facts(limits: pd.DataFrame, free: dict[str, pd.DataFrame]) -> dict
     clear = (paths["low"] > 0) | (paths["high"] < 0)
     plain = limits.loc[list(zip(paths["source"], paths["target"], strict=True))]
     before = ((plain["low"] > 0) | (plain["high"] < 0)).to_numpy()
+    paths = called(paths)
     names = paths["source"] + " → " + paths["target"]
     top = paths.loc[paths["estimate"].abs().idxmax()] if len(paths) else None
     return {
@@ -108,10 +112,15 @@ def corrected_facts(limits: pd.DataFrame, free: dict[str, pd.DataFrame]) -> dict
     }
 
 
+_SUMS = {INDIRECT: "All detours together", TOTAL: "Direct and detours together"}
+
+
 def main_routes(routes: pd.DataFrame, most: int = 5) -> pd.DataFrame:
-    """The direct route, the detours that carry most, and the sums, of :func:`mediation`."""
-    detours = routes[routes["effect"] == "specific indirect"]
-    return routes.drop(index=detours.index[most:])
+    """The direct route, the detours that carry most, and the sums, of :func:`mediation`, each named by what it is."""
+    detours = routes[routes["effect"] == SPECIFIC]
+    kept = routes.drop(index=detours.index[most:])
+    named = kept["effect"].map({DIRECT: "Direct: ", SPECIFIC: ""}).fillna("") + called(kept["route"])
+    return kept.assign(route=kept["effect"].map(_SUMS).fillna(named))
 
 
 def mediation_facts(routes: pd.DataFrame) -> dict:
@@ -123,7 +132,7 @@ def mediation_facts(routes: pd.DataFrame) -> dict:
     detours = routes[routes["effect"] == "specific indirect"]
     top = detours.iloc[0] if len(detours) else None
     return {
-        "route": None if top is None else top["route"],
+        "route": None if top is None else called(top["route"]),
         "estimate": None if top is None else float(top["estimate"]),
         "low": None if top is None else float(top["bca_low"]),
         "high": None if top is None else float(top["bca_high"]),
@@ -181,10 +190,22 @@ def part_weight_facts(derived: pd.DataFrame, parts: pd.DataFrame, given: dict) -
 
 
 def nps_facts(scores: pd.DataFrame) -> dict:
-    """The net promoter score of all as arguments of a finding, with the shares behind it."""
-    row = scores.iloc[0]
+    """The net promoter score of the newest wave as arguments of a finding, with the shares behind it; of all without waves.
+
+    Returns
+    -------
+    value, low, high (or value None and reason), promoters, passives, detractors (shares), wave and before (names of the newest wave
+    and of the one before, None with fewer than two), score_before (None where that had too few).
+    """
+    newest, before = newest_waves(scores)
+    row = scores.iloc[0] if newest is None else newest
     shares = _numbers(row, "promoters", "passives", "detractors")
-    return stated(row["score"], row["low"], row["high"], row["reason"] or "too few answered") | shares
+    told = {
+        "wave": None if before is None else row["group"],
+        "before": None if before is None else before["group"],
+        "score_before": None if before is None else _one(before["score"]),
+    }
+    return stated(row["score"], row["low"], row["high"], row["reason"] or "too few answered") | shares | told
 
 
 def referral_facts(found: Referring) -> dict:
@@ -241,6 +262,7 @@ def recovery_facts(found: Service) -> list[dict]:
     if found.recovery is None:
         return []
     table = found.recovery.astype(object).where(found.recovery.notna(), None)
+    table["outcome"] = table["outcome"].map(called_score)
     return table[["outcome", "comparison", "difference", "low", "high", "reason"]].to_dict("records")
 
 

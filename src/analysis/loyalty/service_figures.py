@@ -11,6 +11,7 @@ from analysis.reporting import theme
 from analysis.reporting.numbers import Formatter
 
 from .figures import nothing_to_draw
+from .names import called_score
 
 WIDTH = 6.4
 LOOKS = tuple(zip(theme.PALETTE, ("o", "s", "D", "^", "v", "P")))
@@ -88,19 +89,31 @@ def resolution_dots(times: pd.DataFrame, fmt: Formatter, *, by: str = "kind") ->
         ax.scatter(part[name], y + lift, s=75, color=colour, marker=marker, label=label, zorder=3)
     for at, row in zip(y, part.itertuples()):
         if np.isnan(row.p90):
-            ax.text(row.median_high * 1.15, at, "nine in ten: never", va="center", fontsize=12, color=theme.QUIET)
+            ax.text(row.median_high * 1.15, at, "nine in ten: not yet", va="center", fontsize=12, color=theme.QUIET)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: fmt.number(v, 0 if v >= 1 else 1)))
     ax.set_yticks(y, [_plain(name) for name in part[by]])
     ax.set_ylim(-0.6, len(part) - 0.4)
     ax.set_xlabel("Days until resolved (line: interval)")
     ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.62 / (0.62 * len(part) + 0.4)), ncols=2)
+    ax.set_title(_resolution_title(part, by, fmt), fontsize=13)
+    return fig
+
+
+def _resolution_title(part: pd.DataFrame, by: str, fmt: Formatter) -> str:
+    """The kind whose half takes longest, and the kinds of which nine in ten are never seen solved: they may be others."""
     slow = part.iloc[0]
     days = fmt.number(slow["median"], 1)
-    ax.set_title(
-        f"{_plain(slow[by]).capitalize()} cases take longest: half of them are open after {days} days", fontsize=13
+    never = [_plain(kind) for kind in part.loc[part["p90"].isna(), by]]
+    if not never:
+        return f"{_plain(slow[by]).capitalize()} cases take longest: half of them are open after {days} days"
+    if never == [_plain(slow[by])]:
+        open_long = f"half of them are open after {days} days, and more than a tenth stays unsolved"
+        return f"{never[0].capitalize()} cases take longest: {open_long}"
+    return (
+        f"More than a tenth of the {' and '.join(never)} cases stays unsolved; "
+        f"half of the {_plain(slow[by])} cases are open after {days} days"
     )
-    return fig
 
 
 def hazard_dots(hazard: pd.DataFrame, fmt: Formatter) -> Figure:
@@ -179,12 +192,12 @@ def track_record_dots(record: pd.DataFrame, fmt: Formatter, *, rule: str = "boug
         place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 12}
         ax.annotate(fmt.number(row.auc, 2), (row.auc_high, at), **place)
     ax.axvline(0.5, color=theme.QUIET, linewidth=1.2, linestyle=(0, (4, 3)))
-    ax.set_yticks(y, [_plain(name) for name in part["predictor"]])
+    ax.set_yticks(y, [called_score(name) for name in part["predictor"]])
     ax.set_ylim(-0.6, len(part) - 0.4)
     ax.margins(x=0.14)
     ax.set_xlabel("Chance that a buyer ranks above a non-buyer\n(line: interval; dashed: a coin)", loc="right")
     best = part.iloc[-1]
-    title = f"Purchases are foretold best by “{best['predictor']}”"
+    title = f"Purchases are foretold best by “{called_score(best['predictor'])}”"
     if best["predictor"] != rule and best["gain_low"] <= 0:
         title = f"Nothing foretells purchases clearly better than “{rule}”"
     ax.set_title(title, fontsize=13)

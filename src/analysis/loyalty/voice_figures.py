@@ -18,6 +18,8 @@ from analysis.reporting.numbers import Formatter
 
 from .delivered_value import SIDES
 from .figures import nothing_to_draw
+from .names import called_score
+from .recommendation import newest_waves
 from .survey_means import ALL
 
 BLUE, ORANGE, GREEN, GREY = theme.PALETTE[0], theme.PALETTE[1], theme.PALETTE[2], theme.PALETTE[4]
@@ -32,7 +34,8 @@ _NAMES = {
 def nps_figure(scores: pd.DataFrame, fmt: Formatter) -> Figure:
     """Shares of detractors, passives and promoters of all and of each group, with the score and its limits.
 
-    scores : from :func:`net_promoter_score`; groups without a number are not drawn.
+    scores : from :func:`net_promoter_score`; groups without a number are not drawn. The title is of the newest wave where the
+        groups are waves, and of all otherwise.
     """
     part = scores[scores["reason"] == ""].drop_duplicates("group").iloc[::-1]
     if part.empty:
@@ -59,11 +62,15 @@ def nps_figure(scores: pd.DataFrame, fmt: Formatter) -> Figure:
         ax.spines[side].set_visible(False)
     _legend_below(fig, 3)
     ax.set_xlabel("Share of customers who answered; right: score in points (limits)")
-    top = part.iloc[-1]
-    ax.set_title(
-        f"{fmt.share(top['promoters'], 0)} would recommend us warmly, {fmt.share(top['detractors'], 0)} would not: "
-        f"a score of {_signed(top['score'], fmt)}"
-    )
+    newest, before = newest_waves(scores)
+    top = part.iloc[-1] if newest is None or newest["reason"] else newest
+    title = f"{fmt.share(top['promoters'], 0)} would recommend us warmly, {fmt.share(top['detractors'], 0)} would not: "
+    title += f"a score of {_signed(top['score'], fmt)}"
+    if top is newest and before is not None:
+        title = f"In {newest['group']}, {title}" + (
+            "" if before["reason"] else f", after {_signed(before['score'], fmt)}"
+        )
+    ax.set_title(title)
     return fig
 
 
@@ -195,6 +202,7 @@ def weights_change_figure(both: pd.DataFrame, fmt: Formatter) -> Figure:
     both : from :func:`with_and_without`; paths are not drawn, they have another unit.
     """
     part = both[both["kind"] != "path"].iloc[::-1].reset_index(drop=True)
+    part = part.assign(name=part["name"].map(_scored))
     fig, ax = theme.new_figure(height=2.0 + 0.42 * len(part), grid="x")
     y = np.arange(len(part))
     ax.axvline(0, color=theme.QUIET, linewidth=1)
@@ -232,6 +240,10 @@ def _legend_below(fig: Figure, columns: int) -> None:
 
 def _signed(value: float, fmt: Formatter, digits: int = 0) -> str:
     return f"{'+' if round(value, digits) > 0 else ''}{fmt.number(value, digits)}"
+
+
+def _scored(name: str) -> str:
+    return name if name in _NAMES else called_score(name)
 
 
 def _told(variable: str, level: str) -> str:

@@ -5,6 +5,7 @@ from analysis.scorecard.campaigns import (
     campaign_entries,
     effect_facts,
     effect_rows,
+    profit_facts,
     profit_table,
     redemptions,
 )
@@ -18,7 +19,7 @@ from analysis.scorecard.cleaning import (
     sales_facts,
     sales_table,
 )
-from analysis.scorecard.facts import answer_facts, for_people, missed
+from analysis.scorecard.facts import answer_facts, dirt_last, for_people, missed
 from analysis.scorecard.link import daily_discount, link_truth, raised_money, score_limit, score_shares
 from analysis.scorecard.loyalty import (
     Limit,
@@ -53,6 +54,7 @@ __all__ = [
     "campaign_entries",
     "cleaning_entries",
     "daily_discount",
+    "dirt_last",
     "distances",
     "effect_facts",
     "effect_rows",
@@ -77,6 +79,7 @@ __all__ = [
     "people_of",
     "plan_of",
     "precision_table",
+    "profit_facts",
     "profit_table",
     "raised_money",
     "ranking_table",

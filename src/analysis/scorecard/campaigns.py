@@ -93,6 +93,24 @@ def profit_table(
     ]
 
 
+def profit_facts(profits: pd.DataFrame) -> dict[str, object]:
+    """What all campaigns truly earned and what the notebook says, over the arms of which it says something.
+
+    Returns
+    -------
+    arms (told of), earned, said, off (said less earned), worst (name of the arm that is farthest off), worst_earned and worst_said:
+    money, None where the notebook tells of no arm.
+    """
+    told = profits[profits["found_profit"].notna()]
+    names = ("earned", "said", "off", "worst", "worst_earned", "worst_said")
+    if told.empty:
+        return {"arms": 0} | dict.fromkeys(names)
+    gap = told["found_profit"] - told["true_profit"]
+    worst = told.loc[gap.abs().idxmax()]
+    values = (told["true_profit"].sum(), told["found_profit"].sum(), gap.sum(), worst["campaign"])
+    return {"arms": len(told)} | dict(zip(names, (*values, worst["true_profit"], worst["found_profit"]), strict=True))
+
+
 def effect_facts(rows: pd.DataFrame) -> dict[str, object]:
     """How many effects there are, have an interval, and lie in it; and the campaign without random arms, if there is one.
 

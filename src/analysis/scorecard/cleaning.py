@@ -261,8 +261,8 @@ def recall_facts(recall: pd.DataFrame, precision: pd.DataFrame) -> dict[str, obj
 
 
 def cleaning_entries(recall: pd.DataFrame, sales: dict[str, object], words: Words) -> pd.DataFrame:
-    """Section of the card: dirty rows by kind, and net sales."""
+    """Section of the card: net sales, and dirty rows by kind."""
     rows = [
         (words("quantity_dirt", name=r["name"]), r["rows"], r["right"], None, None) for r in recall.to_dict("records")
     ]
-    return entries([*rows, (words("quantity_net_sales"), sales["due"], sales["booked"], None, None)])
+    return entries([(words("quantity_net_sales"), sales["due"], sales["booked"], None, None), *rows])

@@ -17,6 +17,11 @@ def for_people(rows: pd.DataFrame, words: Words) -> pd.DataFrame:
     return rows.assign(**shown, holds=words.names("holds", rows["holds"] if "holds" in rows else verdicts(rows)))
 
 
+def dirt_last(card: pd.DataFrame) -> pd.DataFrame:
+    """The card with the rows of data cleaning, which are many and have no intervals, at its end."""
+    return card.sort_values("notebook", key=lambda names: names == "01_data_cleaning", kind="stable", ignore_index=True)
+
+
 def _four_digits(number: float) -> float | int | None:
     """What survives a change of machine; counts stay whole, so that they read as counts."""
     if not np.isfinite(number):

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.loyalty import EstimationError, PLSPathModel, Repair, Specification, Thresholds, repair_blocks
+from analysis.loyalty import (
+    EstimationError,
+    PLSPathModel,
+    Repair,
+    Specification,
+    Thresholds,
+    called,
+    repair_blocks,
+)
 from analysis.loyalty.kernel import Layout, Outcome, Scheme, estimate
 from analysis.loyalty.scores import levels, scale_limits
 from analysis.scorecard.card import CHANCE, entries, finding
@@ -114,14 +122,14 @@ def path_rows(planted: pd.DataFrame, limit: Limit, shown: pd.DataFrame, consiste
     Returns
     -------
     source, target, latent (planted), limit (plain PLS without chance), found, low, high (the notebook's), corrected,
-    corrected_low, corrected_high (consistent PLS).
+    corrected_low, corrected_high (consistent PLS), path. Blocks go by the names that people read, as they do in `shown`.
     """
     keys = ["source", "target"]
     table = shown[[*keys, "estimate", "low", "high"]].rename(columns={"estimate": "found"})
-    table = table.merge(planted.rename(columns={"path": "latent"}), on=keys, how="left")
-    table = table.merge(limit.paths.rename("limit").reset_index(), on=keys, how="left")
+    table = table.merge(called(planted).rename(columns={"path": "latent"}), on=keys, how="left")
+    table = table.merge(called(limit.paths.rename("limit").reset_index()), on=keys, how="left")
     names = {"estimate": "corrected", "low": "corrected_low", "high": "corrected_high"}
-    table = table.merge(consistent.rename(columns=names), on=keys, how="left")
+    table = table.merge(called(consistent).rename(columns=names), on=keys, how="left")
     table["latent"] = table["latent"].fillna(0.0)  # an arrow of the model that the world does not have
     order = [*keys, "latent", "limit", "found", "low", "high", "corrected", "corrected_low", "corrected_high"]
     return table[order].assign(path=table["source"] + " → " + table["target"])
@@ -182,5 +190,7 @@ def loyalty_entries(
     rows.append(
         finding(words("quantity_satisfaction"), limit.levels["Satisfaction"], findings.get("satisfaction_score"))
     )
-    survey = entries(rows, "why_response" if response_facts(plan)["selective"] else CHANCE)
+    # Who answers moves the level of satisfaction; what goes with what hardly depends on it, so a path that misses misses by chance.
+    level = "why_response" if response_facts(plan)["selective"] else CHANCE
+    survey = entries(rows, [*[CHANCE] * len(paths), level])
     return pd.concat([survey, link_entries(plan, money, findings, words)], ignore_index=True)

@@ -17,7 +17,7 @@ from analysis.scorecard.words import Words
 Array = NDArray[np.float64]
 
 PERSUADABLE, SLEEPING_DOG = "persuadable", "sleeping_dog"
-LIST, ORACLE, RANDOM, KINDS = "list", "oracle", "random", "kinds"
+LIST, ORACLE, RANDOM, KINDS, EVERYBODY = "list", "oracle", "random", "kinds", "everybody"
 
 
 @dataclass(frozen=True)
@@ -164,10 +164,11 @@ def list_facts(table: pd.DataFrame | None, rankings: pd.DataFrame) -> dict[str, 
 
     Returns
     -------
-    reached, profit, share (of the oracle's), oracle, oracle_reached, kinds (profit of whoever knows kinds), everybody (profit of
-    the best arm for all), precision, recall, chance (precision of a random list), dogs, dogs_chance (sleeping dogs reached, and
-    by a random list): all None without a list. ranked, reachable (mean share of the oracle's Qini over the arms, of the ranking
-    that notebook 05 names beforehand and of one that learnt from the truth itself), or None.
+    reached, profit, share (of the oracle's), all_reached (whether the list is everybody), oracle, oracle_reached, kinds and
+    kinds_reached (profit of whoever knows kinds), everybody (profit of the best arm for all), precision, recall, chance (precision
+    of a random list), dogs, dogs_chance (sleeping dogs reached, and by a random list): all None without a list. ranked, reachable
+    (mean share of the oracle's Qini over the arms, of the ranking that notebook 05 names beforehand and of one that learnt from the
+    truth itself), or None.
     """
     names = (
         "reached",
@@ -176,6 +177,8 @@ def list_facts(table: pd.DataFrame | None, rankings: pd.DataFrame) -> dict[str, 
         "oracle",
         "oracle_reached",
         "kinds",
+        "kinds_reached",
+        "all_reached",
         "everybody",
         "precision",
         "recall",
@@ -191,6 +194,8 @@ def list_facts(table: pd.DataFrame | None, rankings: pd.DataFrame) -> dict[str, 
             "oracle": float(most["profit"]),
             "oracle_reached": float(most["reached"]),
             "kinds": float(by.loc[KINDS, "profit"]),
+            "kinds_reached": float(by.loc[KINDS, "reached"]),
+            "all_reached": _is_everybody(table),
             "everybody": float(by.loc[by.index.str.startswith("all: "), "profit"].max()),
             "chance": float(chance["precision"]),
             "dogs": float(own["sleeping_dogs"]),
@@ -201,9 +206,23 @@ def list_facts(table: pd.DataFrame | None, rankings: pd.DataFrame) -> dict[str, 
     return facts | {name: None if np.isnan(value) else float(value) for name, value in found.items()}
 
 
+def _is_everybody(table: pd.DataFrame) -> bool:
+    """Whether the list reaches as many as an arm for all."""
+    reached = table.set_index("policy")["reached"]
+    return bool(np.isclose(reached[LIST], reached[reached.index.str.startswith("all: ")].max()))
+
+
 def list_for_people(table: pd.DataFrame, words: Words) -> pd.DataFrame:
-    """The policies by name, the best last: ``name`` beside the columns of :func:`list_table`."""
+    """The policies by name, the best last: ``name`` beside the columns of :func:`list_table`.
+
+    Where the list is everybody, one row stands for it and for the policies that come to the same: as many at random, and its arm
+    for all.
+    """
     names = []
+    if _is_everybody(table):
+        own = table.set_index("policy").loc[LIST]
+        same = np.isclose(table["reached"], own["reached"]) & np.isclose(table["profit"], own["profit"])
+        table = table[~same | (table["policy"] == LIST)].replace({"policy": {LIST: EVERYBODY}})
     for policy in table["policy"]:
         kind, _, arm = policy.partition(": ")
         names.append(words("policy_all", arm=arm.replace("_", " ")) if arm else words.name("policy", kind))
