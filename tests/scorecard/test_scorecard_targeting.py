@@ -106,7 +106,8 @@ def test_where_nothing_pays_there_is_no_share(effects, persons):
 
 def test_facts_of_the_list_and_without_one(effects, persons):
     targets = listing(("C0", "letter"), ("C2", "letter"))
-    table = scorecard.list_table(scorecard.true_gains(effects, targets, SPANS, persons, 0.5), targets)
+    true = scorecard.true_gains(effects, targets, SPANS, persons, 0.5)
+    table = scorecard.list_table(true, targets)
     rankings = pd.DataFrame(
         {"arm": ["a", "b", "a"], "score": ["t_logistic", "t_logistic", "told_truth"], "oracle_share": [0.1, 0.3, 0.5]}
     )
@@ -114,8 +115,10 @@ def test_facts_of_the_list_and_without_one(effects, persons):
     assert (facts["everybody"], facts["oracle"], facts["kinds"]) == (-3, 14, 14)
     assert (facts["precision"], facts["chance"], facts["dogs"], facts["dogs_chance"]) == (0.5, 0.4, 1, 0.4)
     assert facts["ranked"] == pytest.approx(0.2) and facts["reachable"] == 0.5
-    entry = scorecard.list_entry(facts, {"value": 3.0, "low": 0.0, "high": 5.0}, str)
-    assert entry[1:] == (1, 3.0, 0.0, 5.0)
+    said = {"value": 3.0, "low": 0.0, "high": 5.0}
+    assert scorecard.list_entry(facts, said, targets, true, str)[1:] == (1, 3.0, 0.0, 5.0)
+    beyond = listing(("C0", "letter"), ("never in the campaign", "letter"))
+    assert scorecard.list_entry(facts, said, beyond, true, str) is None
     assert scorecard.score_list(effects, None, SPANS, persons, 0.5) == (None, None)
     nothing = scorecard.list_facts(None, rankings)
     assert nothing["profit"] is None and nothing["reachable"] == 0.5

@@ -186,13 +186,16 @@ def route_facts(chain: ReturnOnQuality, driver: str = "Satisfaction", confidence
 
     Returns
     -------
-    first (the route that brings most), first_value, first_low, first_high (money); spend_value, spend_low, spend_high (money by
+    first (the route that brings most), first_value, first_low, first_high (money), first_most (whether it is more than half of a
+    total above 0); total (money); spend_value, spend_low, spend_high (money by
     the spend of a purchase), spend_clear (its limits lie on one side of 0), and spend_reason (why that route is left out, else
     empty; then it adds 0 for lack of an estimate).
     """
     table = chain.routes(driver, confidence=confidence).set_index("route")
     first = str(table.loc[list(ROUTES), "value"].idxmax())
-    facts: dict[str, object] = {"first": first}
+    total = float(table.loc[list(ROUTES), "value"].sum())
+    facts: dict[str, object] = {"first": first, "total": total}
+    facts["first_most"] = bool(table.loc[first, "value"] > total / 2 > 0)
     for name, route in (("first", first), ("spend", "spend")):
         facts |= {f"{name}_{end}": float(table.loc[route, end]) for end in ("value", "low", "high")}
     facts["spend_clear"] = bool(facts["spend_low"] > 0 or facts["spend_high"] < 0)

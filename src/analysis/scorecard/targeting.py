@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 
 PERSUADABLE, SLEEPING_DOG = "persuadable", "sleeping_dog"
 LIST, ORACLE, RANDOM, KINDS, EVERYBODY = "list", "oracle", "random", "kinds", "everybody"
+MOST_KNOWN = 0.95  # of a list's customers; a few stand on it under a second number
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,13 @@ def list_for_people(table: pd.DataFrame, words: Words) -> pd.DataFrame:
     return table.assign(name=names)
 
 
-def list_entry(facts: dict[str, object], said: dict | None, words: Words) -> Entry:
-    """A row of the card: what the list truly earns, against the finding ``target_list`` of notebook 05."""
+def list_entry(
+    facts: dict[str, object], said: dict | None, targets: pd.DataFrame, true: TrueGains, words: Words
+) -> Entry | None:
+    """A row of the card: what the list truly earns, against the finding ``target_list`` of notebook 05; None where the list goes
+    beyond the customers of the campaign, whose effects alone are known.
+    """
+    listed = targets.loc[targets["listed"], "customer_id"]
+    if listed.isin(true.customers).mean() < MOST_KNOWN:
+        return None
     return entry(words("quantity_list"), facts["profit"], said)
