@@ -172,9 +172,9 @@ def test_money_and_dates_are_what_they_are_called(warned):
     gone = 1.0 - frame["probability_alive"].to_numpy()
     assert frame["value_at_risk"].to_numpy() == pytest.approx(frame["value_in_rhythm"].to_numpy() * gone)
     dear = warn(base, contact_cost=1.5).frame
-    assert dear["most_to_spend"].to_numpy() == pytest.approx(
-        np.maximum(0.2 * dear["value_at_risk"].to_numpy() - 1.5, 0.0)
-    )
+    most = np.maximum(0.2 * dear["value_at_risk"].to_numpy() - 1.5, 0.0)
+    assert dear["late"].any() and most[dear["late"]].max() > 0
+    assert dear["most_to_spend"].to_numpy() == pytest.approx(np.where(dear["late"], 0.0, most))
     pays = dear[dear["value_at_risk"] > 1.5]
     assert (
         pays["break_even"].to_numpy() == pytest.approx(1.5 / pays["value_at_risk"].to_numpy())
@@ -200,6 +200,9 @@ def test_the_summary_agrees_with_the_list_and_hides_small_groups(warned):
     act_on = frame[frame["stage"] != IN_RHYTHM]
     assert found.value_at_risk.value == pytest.approx(act_on["value_at_risk"].sum())
     assert found.value_at_risk.low < found.value_at_risk.value < found.value_at_risk.high
+    assert found.late.value == pytest.approx(act_on.loc[act_on["late"], "value_at_risk"].sum())
+    assert found.in_time.low < found.in_time.value == pytest.approx(found.value_at_risk.value - found.late.value)
+    assert found.most_to_spend == pytest.approx(0.2 * found.in_time.value)
     assert "customer_id" not in found.groups
     assert warn(base, small_group=10_000).groups.empty
     assert warn(base, top_share=0.2).watched == pytest.approx(0.2 * len(base), rel=0.05)

@@ -192,7 +192,7 @@ def test_equity_that_is_not_above_zero_has_no_elasticities():
         (PARETO, SUMMARY.iloc[:0], MONEY[:0], ValueError, "at least one customer"),
         (PARETO, SUMMARY, MONEY[:5], ValueError, "at least one customer"),
         (PARETO, SUMMARY, np.where(MONEY > 20, np.nan, MONEY), ValueError, "margin of a purchase"),
-        (NBD(*WEEKS).fit(), SUMMARY, MONEY, ModelNotFitted, "retention has no meaning"),
+        (NBD(*WEEKS).fit(), SUMMARY, MONEY, ModelNotFitted, "does not give retention"),
     ],
 )
 def test_what_cannot_be_valued_is_refused(results, summary, money, error, message):

@@ -2,12 +2,14 @@
 
 import datetime as dt
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.reporting.numbers import Formatter
+from analysis.reporting.sentences import Sentences
 from analysis.valuation import (
     Parameters,
     by_frequency,
@@ -16,6 +18,9 @@ from analysis.valuation import (
     evaluate_holdout,
     figures,
     fit_models,
+    group_columns,
+    groups_for_people,
+    margin_facts,
     rfm_grid,
     score,
     value_groups,
@@ -357,6 +362,34 @@ def test_limits_of_groups_hold_what_the_groups_bring():
         inside += int(((groups["group_low"] <= came) & (came <= groups["group_high"])).sum())
         tried += len(groups)
     assert 0.95 - 4 * np.sqrt(0.95 * 0.05 / tried) < inside / tried <= 1.0
+
+
+def test_groups_show_what_is_expected_and_its_range_in_one_cell(base, holdout, value):
+    groups = with_group_limits(value_groups(value), value, base[0], fit_models(base[0]), holdout)
+    shown = groups_for_people(groups, FMT)
+    columns = group_columns(shown)
+    assert columns["residual_value_words"] == ("Margin expected", "text")
+    assert not {"residual_value", "expected_sales", "group_low", "group_high", "customers"} & set(columns)
+    row = shown.iloc[0]
+    low, high = FMT.money(row["group_low"]), FMT.money(row["group_high"])
+    assert row["residual_value_words"] == f"{FMT.money(row['residual_value'])} (from {low} to {high})"
+    # without a range the number alone, and without a margin sales
+    assert "residual_value" in group_columns(groups_for_people(value_groups(value), FMT))
+    sales = groups_for_people(groups.assign(residual_value=np.nan), FMT)
+    assert "expected_sales_words" in group_columns(sales) and "expected_sales" not in group_columns(sales)
+
+
+def test_the_margin_of_the_lines_is_not_taken_for_the_stated_one(value):
+    stated = SimpleNamespace(
+        value=value.margin + 0.002, low=value.margin - 0.02, high=value.margin + 0.02, source="data"
+    )
+    say = Sentences("02_customer_valuation", FMT).render
+    said = say("margin_check", **margin_facts(value, stated))
+    own, other = FMT.share(value.margin), FMT.share(stated.value)
+    assert f"at a margin of {own}, that of all lines so far" in said and f"The {other} that the study states" in said
+    same = say("margin_check", **margin_facts(value, SimpleNamespace(**(vars(stated) | {"value": value.margin}))))
+    assert f"at a margin of {own}. The likely range" in same and "that the study states" not in same
+    assert "no range for its margin" in say("margin_check", **margin_facts(value, None))
 
 
 def test_limits_of_groups_know_what_the_holdout_missed(base, holdout, value):

@@ -78,6 +78,18 @@ def test_the_figure_says_the_finding(busy):
     assert figure.axes[0].get_title("left") == season_title(busy, FORMAT)
     assert season_title(busy, FORMAT).startswith("In December customers buy 2.")
     assert png(figure)[:4] == b"\x89PNG"
+    # the highest point of the picture is the month and the number of the title
+    points = figure.axes[0].get_lines()[0].get_xydata()
+    month, factor = points[points[:, 1].argmax()]
+    assert month == 12 and f"{factor:.2f} times" in season_title(busy, FORMAT)
+
+
+def test_the_busiest_day_is_told_beside_the_months(busy):
+    facts = season_facts(busy, FORMAT)
+    assert facts["peak_day"].startswith("December") and facts["day_factor"] == busy.year["factor"].max()
+    assert facts["day_low"] < facts["day_factor"] < facts["day_high"]
+    caption = Sentences("02_customer_valuation", FORMAT).render("season.caption", customers="customers", **facts)
+    assert f"the busiest day is about {facts['peak_day']}, with {facts['day_factor']:.2f} times" in caption
 
 
 def test_without_a_season_none_is_claimed():

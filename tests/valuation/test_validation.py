@@ -80,6 +80,16 @@ def test_weeks_are_all_there_and_add_up(weekly, holdout, page):
         assert part["cumulative"].iloc[-1] == pytest.approx(2457 + totals[name])
 
 
+def test_what_is_foreseen_by_week_adds_up_to_the_forecast_of_the_holdout(holdout, weekly, page):
+    totals = holdout.scores.set_index("forecast")["total"]
+    foreseen = page.tracking.groupby("source")["foreseen"].sum()
+    for name in (*holdout.models.purchases, SAME_RATE, LAST_PERIOD):
+        assert foreseen[name] == pytest.approx(totals[name])
+    assert page.tracking.loc[page.tracking["phase"] == "calibration", "foreseen"].isna().all()
+    one = validate(holdout, weekly, names=["BG/NBD"], draws=16, replications=10).tracking
+    assert set(one.loc[one["foreseen"].notna(), "source"]) == {"BG/NBD", SAME_RATE, LAST_PERIOD}
+
+
 def test_weeks_end_on_the_cut_even_where_the_base_begins_in_the_middle_of_one():
     days = [dt.date(2024, 1, 3), dt.date(2024, 1, 20), dt.date(2024, 2, 10)]
     lines = as_lines(pd.DataFrame({"customer_id": "a", "order_date": days, "net_amount": 5.0}))
@@ -223,8 +233,12 @@ def test_figures_say_the_finding(page, holdout):
     ]
     titles = [figure.axes[0].get_title(loc="left") for figure in figures]
     total = holdout.scores.set_index("forecast")["total_error"]
-    assert titles[0].startswith("The Pareto/NBD model foresaw") and "few" in titles[0]
-    assert FMT.share(abs(total[SAME_RATE]), 0) in titles[1] and "many" in titles[1]
+    miss = FMT.share(abs(total["Pareto/NBD"]))
+    assert titles[0] == f"The Pareto/NBD model foresaw {miss} too few purchases in the holdout"
+    # the curve ends where the title says
+    ends = {line.get_label(): line.get_ydata()[-1] for line in figures[0].axes[0].get_lines()}
+    assert (ends["Pareto/NBD"] - 2457) / (ends["actual"] - 2457) - 1 == pytest.approx(total["Pareto/NBD"])
+    assert FMT.share(abs(total[SAME_RATE])) in titles[1] and "many" in titles[1]
     assert "percentage points" in titles[2] and "of spend" in titles[3]
     for figure in figures:
         assert figure.axes[0].get_xlabel() and figure.axes[0].get_ylabel()

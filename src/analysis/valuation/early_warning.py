@@ -124,8 +124,8 @@ class EarlyWarning:
         "drifting" where the silence is longer than most of their own gaps but may still be chance, "in rhythm"),
         `value_in_rhythm`, `value_now`, `value_at_risk` (money over the horizon), `act_by` (the day on which P(alive) falls to
         the threshold if they stay silent; the last observed day where it already has), `late` (it already has),
-        `most_to_spend` (value at risk × probability of being saved − contact cost, at least 0), `break_even` (the probability
-        of being saved from which a contact pays).
+        `most_to_spend` (value at risk × probability of being saved − contact cost, at least 0; 0 for the late, who are more
+        likely gone than not), `break_even` (the probability of being saved from which a contact pays).
     groups : DataFrame
         Watched customers by stage, by whether they are `late`: `stage`, `late`, `customers`,
         `still_there` (customers expected to be), `value_at_risk` (total), `silent_days` and `usual_gap` (means),
@@ -139,8 +139,10 @@ class EarlyWarning:
         `expected_false` as a share of the alarms; 0 without an alarm.
     value_at_risk : Estimate
         Total over alarms and drifting customers, money, with the interval of what chance (who really left) makes of it.
+    in_time, late : Estimate
+        Its two parts: of those who can still be kept, and of those who are `late`.
     most_to_spend : float
-        Total over the same, money.
+        Total over those in time, money.
     saved : float
         The assumed probability that a contacted customer who would leave stays.
     rhythm : Rhythm
@@ -156,6 +158,8 @@ class EarlyWarning:
     expected_false: Estimate
     false_share: float
     value_at_risk: Estimate
+    in_time: Estimate
+    late: Estimate
     most_to_spend: float
     saved: float
     rhythm: Rhythm
@@ -347,10 +351,12 @@ def early_warning(
             "value_at_risk": at_risk,
             "act_by": act_by,
             "late": late,
-            "most_to_spend": np.maximum(at_risk * saved - contact_cost, 0.0),
+            "most_to_spend": np.where(late, 0.0, np.maximum(at_risk * saved - contact_cost, 0.0)),
             "break_even": np.where(at_risk > contact_cost, contact_cost / np.where(at_risk > 0, at_risk, 1.0), 1.0),
         }
-    ).sort_values(["stage", "most_to_spend", "customer_id"], ascending=[True, False, True], ignore_index=True)
+    )
+    order = ["stage", "most_to_spend", "value_at_risk", "customer_id"]
+    table = table.sort_values(order, ascending=[True, False, False, True], ignore_index=True)
     alarms, still_there = int((stage == BROKE).sum()), mixture.still_there * len(p)
     false = min(still_there * threshold, float(alarms))
     act_on = table[table["stage"] != IN_RHYTHM]
@@ -364,6 +370,8 @@ def early_warning(
         expected_false=_false_alarms(false, alarms, still_there, threshold),
         false_share=false / alarms if alarms else 0.0,
         value_at_risk=_at_risk(act_on, seed),
+        in_time=_at_risk(act_on[~act_on["late"]], seed),
+        late=_at_risk(act_on[act_on["late"]], seed),
         most_to_spend=float(act_on["most_to_spend"].sum()),
         saved=saved,
         rhythm=rhythm,
@@ -445,7 +453,7 @@ def _false_alarms(expected: float, alarms: int, still_there: float, threshold: f
 def _at_risk(table: pd.DataFrame, seed: int) -> Estimate:
     total = float(table["value_at_risk"].sum())
     if table.empty:
-        return Estimate(0.0, reason="all watched customers are in rhythm")
+        return Estimate(0.0, reason="there is nobody whose money it could be")
     full = table["value_in_rhythm"].to_numpy(float)
     gone = np.clip(table["value_at_risk"].to_numpy(float) / full, 0.0, 1.0)
     rng = np.random.default_rng(seed)

@@ -40,6 +40,7 @@ from analysis.valuation.purchases import Array, Cells, ModelNotFitted, PurchaseR
 from analysis.valuation.summary import DAYS_PER_WEEK
 
 DRIVERS = ("retention", "margin", "discount_rate", "acquisition_cost")
+TELLS_LEAVING = ("Pareto/NBD", "BG/NBD", "MBG/NBD")  # models whose :func:`survival` is known
 BETTER = {"retention": 1.01, "margin": 1.01, "discount_rate": 0.99, "acquisition_cost": 0.99}
 _STEP = 1e-3  # of a standard error, for derivatives
 _MOMENT = 1e-6  # of the horizon, for the rate of today
@@ -187,7 +188,7 @@ def survival(results: PurchaseResults, t: float, frequency: ArrayLike, T: ArrayL
     if name in ("BG/NBD", "MBG/NBD"):
         a, b = params["a"], params["b"] + x + (name == "MBG/NBD")
         return _mean_survival(t / (params["alpha"] + age), params["r"] + x, a, b)
-    raise ModelNotFitted(f"{name}: retention has no meaning here; use Pareto/NBD, BG/NBD or MBG/NBD")
+    raise ModelNotFitted(f"{name}: it does not give retention; use one of {', '.join(TELLS_LEAVING)}")
 
 
 def _mean_survival(stretch: Array, shape: Array, a: float, b: Array) -> Array:

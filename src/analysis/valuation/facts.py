@@ -54,14 +54,13 @@ SCORE_COLUMNS = {
 }
 _GROUP_COLUMNS = {
     "group": ("Group, best first", "count"),
-    "customers": ("Customers", "count"),
     "probability_alive": ("Still a customer", "share"),
     "expected_purchases": ("Purchases expected", "number"),
     "existing_value": ("Margin so far", "money"),
     "residual_value": ("Margin expected", "money"),
     "expected_sales": ("Sales expected", "money"),
-    "group_low": ("At least", "money"),
-    "group_high": ("At most", "money"),
+    "residual_value_words": ("Margin expected", "text"),
+    "expected_sales_words": ("Sales expected", "text"),
     "residual_share": ("Share of expected", "share"),
 }
 _NOTHING = pd.Series(dtype=float)
@@ -258,6 +257,7 @@ def margin_facts(value: CustomerValue, assumption: Any) -> dict[str, Any]:
     known = assumption is not None and value.known
     return {
         "margin": value.margin,
+        "margin_stated": float(assumption.value) if known else None,
         "margin_source": assumption.source if known else "",
         "margin_low": assumption.low if known else None,
         "margin_high": assumption.high if known else None,
@@ -266,14 +266,31 @@ def margin_facts(value: CustomerValue, assumption: Any) -> dict[str, Any]:
     }
 
 
+def groups_for_people(groups: pd.DataFrame, fmt: Formatter) -> pd.DataFrame:
+    """The value groups with what is expected and its range in one cell, where there are ranges; see :func:`group_columns`."""
+    if not groups.get("group_low", _NOTHING).notna().any():
+        return groups
+    name = _expected(groups)
+    cells = [
+        f"{fmt.money(mean)} ({fmt.interval(low, high, 'money')})"
+        for mean, low, high in zip(groups[name], groups["group_low"], groups["group_high"], strict=True)
+    ]
+    return groups.assign(**{f"{name}_words": cells})
+
+
 def group_columns(groups: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """The columns of the table of value groups that hold something."""
-    skip = "expected_sales" if groups["residual_value"].notna().any() else ""
+    """The columns of the table of value groups that hold something; their sizes, equal but for one, are left out."""
+    name = _expected(groups)
+    skip = {"residual_value", "expected_sales"} - (set() if f"{name}_words" in groups else {name})
     return {
-        name: label
-        for name, label in _GROUP_COLUMNS.items()
-        if name != skip and groups.get(name, _NOTHING).notna().any()
+        column: label
+        for column, label in _GROUP_COLUMNS.items()
+        if column not in skip and groups.get(column, _NOTHING).notna().any()
     }
+
+
+def _expected(groups: pd.DataFrame) -> str:
+    return "residual_value" if groups["residual_value"].notna().any() else "expected_sales"
 
 
 def interval_width(value: CustomerValue) -> float:

@@ -27,8 +27,9 @@ from analysis.valuation.acquisition import (
 from analysis.valuation.audit import Audit, customer_base_audit
 from analysis.valuation.cohorts import PERIODS, Cohorts, cohorts, period_start, read_periods, whole_periods
 from analysis.valuation.concentration import Estimate
-from analysis.valuation.equity import Acquisition, CustomerEquity, customer_equity
+from analysis.valuation.equity import TELLS_LEAVING, Acquisition, CustomerEquity, customer_equity
 from analysis.valuation.facts import found_or_reason
+from analysis.valuation.holdout import Holdout
 from analysis.valuation.lifetime import CustomerValue, weekly_discount
 from analysis.valuation.models import FittedModels
 from analysis.valuation.money_figures import PERIOD_WORDS
@@ -106,6 +107,32 @@ def run_profit(
         return customer_profit(summary, cost_to_serve=cost_to_serve, contacts=contacted, retention=retention)
 
     return found_or_reason(make)
+
+
+def price_of_contact(
+    contact_cost: float | None,
+    contacts: ibis.Table | None,
+    campaigns: pd.DataFrame | None,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+) -> tuple[float | None, str]:
+    """What a contact costs: as the study states it, else the average of the observed contacts whose campaign states it.
+
+    Returns
+    -------
+    cost : float or None
+        Money a contact; None where neither is known.
+    source : str
+        "study", "campaigns", or "".
+    """
+    if contact_cost is not None:
+        return contact_cost, "study"
+    if contacts is None or campaigns is None:
+        return None, ""
+    seen = _observed_contacts(contacts, campaigns, observed_from, observed_to)
+    made = contact_costs(seen, campaigns, observed_to)
+    priced = int((made["contacts"] - made["unpriced"]).sum())
+    return (float(made["contact_cost"].sum()) / priced, "campaigns") if priced else (None, "")
 
 
 def _observed_contacts(
@@ -309,10 +336,17 @@ def recent_acquisition(
     return found_or_reason(make)
 
 
-def leaving_model(value: CustomerValue, models: FittedModels) -> str | None:
-    """The model that equity rests on: the one that values customers where its customers can leave, else that of P(alive)."""
-    named = models.purchases.get(value.forecast)
-    return value.forecast if named is not None and named.model.can_leave else value.alive_model
+def leaving_model(value: CustomerValue, models: FittedModels, holdout: Holdout | None = None) -> str | None:
+    """The model that equity rests on: the one that values customers where it gives retention, else the best that does.
+
+    The best is the one that came closest in the holdout, without a holdout the one with the smallest AIC; None where none
+    of them could be fitted.
+    """
+    fitted = [name for name in TELLS_LEAVING if name in models.purchases]
+    if value.forecast in fitted or not fitted:
+        return value.forecast if fitted else None
+    tested = [] if holdout is None else [name for name in holdout.scores["forecast"] if name in fitted]
+    return tested[0] if tested else min(fitted, key=lambda name: models.purchases[name].aic)
 
 
 def run_equity(
@@ -322,11 +356,13 @@ def run_equity(
     acquisition: Acquisition | None = None,
     discount_rate: float | None = None,
     entry: str = "first_purchase",
+    holdout: Holdout | None = None,
 ) -> tuple[CustomerEquity | None, str]:
     """Customer equity and its elasticities, or None and the reason."""
-    name = None if entry == "left_truncated" else leaving_model(value, models)
+    name = None if entry == "left_truncated" else leaving_model(value, models, holdout)
     if name is None:
-        return None, value.alive_reason
+        unfit = f"none of the models that give retention ({', '.join(TELLS_LEAVING)}) can be fitted"
+        return None, value.alive_reason or unfit
     if value.margin is None or not value.known:
         return None, _NO_MARGIN if value.margin is None else _NOBODY
     base = summary.sort_values("customer_id", ignore_index=True)
@@ -344,9 +380,14 @@ def run_equity(
 
 
 def equity_facts(
-    found: CustomerEquity, acquisition: Acquisition | None, why_not_won: str, value: CustomerValue, model: str
+    found: CustomerEquity,
+    acquisition: Acquisition | None,
+    why_not_won: str,
+    value: CustomerValue,
+    model: str,
+    holdout: Holdout | None = None,
 ) -> dict[str, Any]:
-    """The facts of the equity sentences."""
+    """The facts of the equity sentences; `model` and `holdout` as :func:`leaving_model` gave and took them."""
     moved = found.elasticities.set_index("driver")
     bias = found.constant_retention_bias
     way = -1.0 if bias.value < 0 else 1.0
@@ -355,6 +396,8 @@ def equity_facts(
         "horizon": value.horizon_weeks,
         "model": model,
         "forecast": value.forecast,
+        "forecast_kind": value.forecast_kind,
+        "tested": holdout is not None and model in set(holdout.scores["forecast"]),
         "existing": found.existing.value,
         "future": found.future.value if acquisition else None,
         "future_low": found.future.low if acquisition else None,

@@ -10,6 +10,7 @@ from typing import Any
 import ibis
 import numpy as np
 import pandas as pd
+from babel.dates import format_skeleton
 from scipy import stats
 
 from analysis.reporting.numbers import Formatter
@@ -202,7 +203,8 @@ def season_facts(found: Seasonality, fmt: Formatter) -> dict[str, Any]:
     dict
         `peak`, `trough` (names of the busiest and the quietest month), `rivals` (other months that may well be the
         busiest, joined; empty where there is none), `factor`, `factor_low`, `factor_high` (purchases
-        of the busiest month over the year's average), `trough_factor`, `trough_low`, `trough_high`; `is_found`,
+        of the busiest month over the year's average), `trough_factor`, `trough_low`, `trough_high`; `peak_day` (day and
+        month), `day_factor`, `day_low`, `day_high` (of the busiest day); `is_found`,
         `is_better`, `matters`; `error_plain`, `error_seasonal` (mean absolute error of a held-out week, purchases),
         `less_error` (share of it saved; below 0 where it grew), `total_plain`, `total_seasonal` (total error, shares),
         `weeks`, `actual` (purchases that came); `p_value`, `aic_gain`, `dispersion`, `pairs`, `years`.
@@ -212,6 +214,8 @@ def season_facts(found: Seasonality, fmt: Formatter) -> dict[str, Any]:
     trough = found.months.loc[found.months["factor"].idxmin()]
     rivals = found.months[(found.months["busiest"] >= LEVEL) & (found.months["month"] != peak["month"])]
     plain, seasonal = found.weekly_error("plain"), found.weekly_error("seasonal")
+    day = found.year.loc[found.year["factor"].idxmax()]
+    date = datetime.date(2001, 1, 1) + datetime.timedelta(days=int(day["day"]) - 1)
     return {
         "peak": names[int(peak["month"])],
         "rivals": ", ".join(names[m] for m in rivals["month"]),
@@ -222,6 +226,10 @@ def season_facts(found: Seasonality, fmt: Formatter) -> dict[str, Any]:
         "trough_factor": float(trough["factor"]),
         "trough_low": float(trough["low"]),
         "trough_high": float(trough["high"]),
+        "peak_day": format_skeleton("MMMMd", date, locale=fmt.locale),
+        "day_factor": float(day["factor"]),
+        "day_low": float(day["low"]),
+        "day_high": float(day["high"]),
         "is_found": found.found,
         "is_better": found.improves,
         "matters": found.matters,

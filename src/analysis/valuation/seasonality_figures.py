@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pandas as pd
+import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.reporting.numbers import Formatter
@@ -19,18 +19,16 @@ def season_title(found: Seasonality, fmt: Formatter, customers: str = "customers
 
 
 def season_factor(found: Seasonality, fmt: Formatter, customers: str = "customers") -> Figure:
-    """How often customers buy on each day of a year against the year's average, with its simultaneous band."""
+    """How often customers buy in each month against the year's average, with ranges that hold together."""
     fig, ax = new_figure(height=4.2)
-    year = found.year
-    ax.fill_between(year["day"], year["low"], year["high"], color=PALETTE[0], alpha=0.18, linewidth=0)
-    ax.plot(year["day"], year["factor"], color=PALETTE[0])
+    months = found.months
+    error = np.array([months["factor"] - months["low"], months["high"] - months["factor"]])
+    ax.errorbar(months["month"], months["factor"], yerr=error, fmt="o", color=PALETTE[0], elinewidth=1.8, capsize=3)
     ax.axhline(1.0, color=QUIET, linewidth=1.2, linestyle="--")
-    starts = pd.date_range("2001-01-01", periods=12, freq="MS").day_of_year.to_numpy()
     names = fmt.locale.months["stand-alone"]["abbreviated"]
-    ax.set_xticks(starts[::2], [names[m] for m in range(1, 13, 2)], ha="left")
-    ax.set_xlim(1, 365)
+    ax.set_xticks(months["month"], [names[m] for m in months["month"]])
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(fmt.axis("ratio"))
-    ax.set(xlabel="Day of the year", ylabel="Purchases, average of the year = 1")
+    ax.set(xlabel="Month", ylabel="Purchases, average of the year = 1")
     ax.set_title(season_title(found, fmt, customers))
     return fig

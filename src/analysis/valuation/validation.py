@@ -32,7 +32,7 @@ from analysis.valuation.holdout import (
 )
 from analysis.valuation.intervals import share_interval
 from analysis.valuation.models import FittedModels
-from analysis.valuation.purchases import Array, expected_cumulative
+from analysis.valuation.purchases import Array, PurchaseResults, expected_cumulative
 from analysis.valuation.summary import DAYS_PER_WEEK, purchase_days
 
 ACTUAL, PERFECT, EVERYBODY = "actual", "perfect foresight", "everybody alike"
@@ -81,7 +81,9 @@ class Validation:
     ----------
     tracking : DataFrame
         `week` (weeks since the base's first purchase), `ends_on`, `phase` ("calibration" or "holdout"), `source` ("actual", or a
-        forecast; plain rules only in the holdout), `purchases` in that week, `cumulative`.
+        forecast; plain rules only in the holdout), `purchases` in that week and `cumulative`, of a model from when each
+        customer first came alone; `foreseen`: purchases of that week of the holdout as forecast from each customer's own
+        past (plain rules, and models that were simulated; else null), which add up to the holdout's forecast.
     by_frequency, by_recency : DataFrame
         See :mod:`analysis.valuation.holdout`.
     returning : DataFrame
@@ -203,7 +205,8 @@ def validate(
             "validation: weekly purchases and holdout do not share their calibration; split both at one day"
         )
     returning, scores, coverage, totals = [], [], [], []
-    for name in holdout.models.purchases if names is None else names:
+    names = list(holdout.models.purchases if names is None else names)
+    for name in names:
         futures = simulate_holdout(holdout.models, name, holdout.frame, holdout.weeks, draws, seed)
         groups, errors = _returning(holdout, name, futures, small_group)
         returning.append(groups)
@@ -217,7 +220,7 @@ def validate(
         (LAST_PERIOD, ((part[f"forecast: {LAST_PERIOD}"] > 0).to_numpy(float) - bought) ** 2),
     ]
     return Validation(
-        tracking=_tracking(holdout, weekly),
+        tracking=_tracking(holdout, weekly, names),
         by_frequency=by_frequency(holdout, small_group=small_group),
         by_recency=by_recency(holdout, small_group=small_group),
         returning=_stacked(returning),
@@ -276,23 +279,34 @@ def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _tracking(holdout: Holdout, weekly: pd.DataFrame) -> pd.DataFrame:
+def _tracking(holdout: Holdout, weekly: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     moment, age = weekly["moment"].to_numpy(), holdout.frame["T"].to_numpy(float) / DAYS_PER_WEEK
     length = np.diff(moment, prepend=0.0)
     held_out = (weekly["phase"] == "holdout").to_numpy()
     frame = weekly.rename(columns={"moment": "week"}).drop(columns="purchases")
-    parts = [frame.assign(source=ACTUAL, purchases=weekly["purchases"].astype(float))]
+    parts = [frame.assign(source=ACTUAL, purchases=weekly["purchases"].astype(float), foreseen=np.nan)]
     for name, results in holdout.models.purchases.items():
         expected = expected_cumulative(results, age, moment)
-        parts.append(frame.assign(source=name, purchases=np.diff(expected, prepend=0.0)))
+        foreseen = np.full(len(frame), np.nan)
+        if name in names:
+            foreseen[held_out] = _foreseen(results, holdout.frame, np.cumsum(length[held_out]))
+        parts.append(frame.assign(source=name, purchases=np.diff(expected, prepend=0.0), foreseen=foreseen))
     totals = holdout.scores.set_index("forecast")["total"]
     seen = weekly.loc[~held_out, "purchases"].sum()
     for name in HEURISTICS:
-        rule = frame[held_out].assign(source=name)
-        parts.append(rule.assign(purchases=totals[name] * length[held_out] / length[held_out].sum()))
+        evenly = totals[name] * length[held_out] / length[held_out].sum()
+        parts.append(frame[held_out].assign(source=name, purchases=evenly, foreseen=evenly))
     for part in parts:
         part["cumulative"] = part["purchases"].cumsum() + (seen if part["source"].iloc[0] in HEURISTICS else 0.0)
     return pd.concat(parts, ignore_index=True)
+
+
+def _foreseen(results: PurchaseResults, split: pd.DataFrame, ends: Array) -> Array:
+    """Purchases of the base in each week that ends so many weeks after the split, given each customer's past."""
+    frequency, *times = (split[column].to_numpy(float) for column in ("frequency", "recency", "T"))
+    weeks = [time / DAYS_PER_WEEK for time in times]
+    totals = [results.expected_purchases(float(end), frequency, *weeks).sum() for end in ends]
+    return np.diff(totals, prepend=0.0)
 
 
 def _equal_groups(values: Array, small_group: int) -> Array:

@@ -59,7 +59,6 @@ CONTEST_COLUMNS = {
     "method": ("Method", "text"),
     "verdict": ("Verdict", "text"),
     "error": ("Typical error", "text"),
-    "total": ("Total error", "text"),
     "top": ("Spend of best tenth", "text"),
 }
 TRACK_WEEKS = LEAST_WEEKS
@@ -166,13 +165,25 @@ def warning_list(found: EarlyWarning) -> pd.DataFrame:
 
 
 def warning_facts(
-    found: EarlyWarning, value: CustomerValue, contact_cost: float | None, small_group: int = 10
+    found: EarlyWarning,
+    value: CustomerValue,
+    contact_cost: float | None,
+    small_group: int = 10,
+    cost_from: str = "study",
 ) -> dict[str, Any]:
-    """The facts of the early-warning sentences; money and dates of fewer customers than `small_group` are left out."""
+    """The facts of the early-warning sentences; money and dates of fewer customers than `small_group` are left out.
+
+    `cost_from` is what :func:`analysis.valuation.price_of_contact` gives. `split` says whether those who can still be kept
+    are told apart from those who are late, here as in :func:`warning_table`: not where either are too few to be shown.
+    """
     listed = warning_list(found)
     shown = len(listed) == 0 or len(listed) >= small_group
-    in_time = listed.loc[~listed["late"], "act_by"].sort_values()
-    at_risk, cost = found.value_at_risk, contact_cost or 0.0
+    in_time = listed[~listed["late"]]
+    late = len(listed) - len(in_time)
+    split = shown and _told_apart([len(in_time), late], small_group)
+    act_by = in_time["act_by"].sort_values()
+    at_risk, kept, cost = found.value_at_risk, found.in_time, contact_cost or 0.0
+    spends = split and len(in_time) > 0
     return {
         "watched": found.watched,
         "alarms": found.alarms,
@@ -187,21 +198,35 @@ def warning_facts(
         "chance": found.expected_false.value,
         "chance_low": found.expected_false.low,
         "chance_high": found.expected_false.high,
-        "late": int(listed["late"].sum()),
-        "in_time": len(in_time),
-        "half_by": in_time.iloc[(len(in_time) - 1) // 2] if len(in_time) >= small_group else None,
+        "split": split,
+        "late": late if split else None,
+        "late_value": found.late.value if split else None,
+        "in_time": len(in_time) if split else None,
+        "kept_value": kept.value if split else None,
+        "kept_low": kept.low if split else None,
+        "kept_high": kept.high if split else None,
+        "half_by": act_by.iloc[(len(act_by) - 1) // 2] if len(act_by) >= small_group else None,
         "saved": found.saved,
         "cost": contact_cost,
-        "break_even": len(listed) * cost / at_risk.value if shown and at_risk.value > 0 else None,
-        "worth_saving": int((listed["most_to_spend"] > 0).sum()),
-        "spend_each": found.most_to_spend / len(listed) if shown and len(listed) else None,
+        "cost_from": cost_from,
+        "break_even": len(in_time) * cost / kept.value if spends and kept.value > 0 else None,
+        "worth_saving": int((in_time["most_to_spend"] > 0).sum()),
+        "spend_each": found.most_to_spend / len(in_time) if spends else None,
         "kind": "sales" if value.margin is None else "margin",
         "horizon": value.horizon_weeks,
     }
 
 
+def _told_apart(sizes: list[int], least: int) -> bool:
+    """Whether all groups may be shown: none of them has members and fewer than `least`."""
+    return all(not 0 < size < least for size in sizes)
+
+
 def warning_table(found: EarlyWarning, small_group: int = 10) -> pd.DataFrame:
-    """The watched customers by stage, in words; groups smaller than `small_group` are merged, then left out.
+    """The watched customers by stage and by whether it is too late, in words.
+
+    Groups smaller than `small_group` are merged, across stages first, so that what can still be kept stays apart from
+    what is probably lost; then they are left out.
 
     Returns
     -------
@@ -216,10 +241,15 @@ def warning_table(found: EarlyWarning, small_group: int = 10) -> pd.DataFrame:
         ("drifting, probably too late", drifting & late),
         ("drifting, still in time", drifting & ~late),
     ]
+    act_on = broke | drifting
+    by_time = [
+        ("broken or drifting, probably too late", act_on & late),
+        ("broken or drifting, still in time", act_on & ~late),
+    ]
     stages = [("broken", broke), ("drifting", drifting)]
-    choices = (finest, [*finest[:2], stages[1]], [stages[0], *finest[2:]], stages)
-    together = [("broken or drifting", broke | drifting)]
-    parts = next((c for c in choices if all(not 0 < part.sum() < small_group for _, part in c)), together)
+    together = [("broken or drifting", act_on)]
+    choices = (finest, by_time, stages)
+    parts = next((c for c in choices if _told_apart([part.sum() for _, part in c], small_group)), together)
     rows = []
     for name, part in [*parts, ("in rhythm", frame["stage"] == IN_RHYTHM)]:
         group = frame[part]
@@ -300,7 +330,12 @@ def run_win_back(
 
 
 def win_back_facts(
-    found: WinBack, value: CustomerValue, incentive: float, contact_cost: float | None, small_group: int = 10
+    found: WinBack,
+    value: CustomerValue,
+    incentive: float,
+    contact_cost: float | None,
+    small_group: int = 10,
+    cost_from: str = "study",
 ) -> dict[str, Any]:
     """The facts of the win-back sentences; money of fewer customers than `small_group` is left out."""
     returns, total = found.history.returns, found.expected_value
@@ -325,6 +360,7 @@ def win_back_facts(
         "life_weeks": found.history.life_weeks,
         "incentive": incentive,
         "cost": contact_cost,
+        "cost_from": cost_from,
         "needed": float(needed.median()) if shown and len(pays) and (incentive or contact_cost) else None,
         "kind": "sales" if value.margin is None else "margin",
     }
@@ -416,11 +452,12 @@ def claims_for_people(found: Validation, fmt: Formatter, customer: str = "custom
         rows.append((f"All {row.what}", "yes" if row.inside else "no", said, fmt.value(row.actual, unit)))
     single = found.coverage[found.coverage["level"].isin(_SHOWN_LEVELS)] if len(found.coverage) else found.coverage
     for row in single.itertuples():
-        name = f"{fmt.share(row.level, 0)} range of one {customer}’s {row.what}"
         too = "no, too narrow" if row.covered < row.claimed else "no, too wide"
         held = "yes" if row.low <= row.claimed <= row.high else too
         came = _ranged(row.covered, row.low, row.high, "share", fmt)
-        rows.append((name, held, f"holds {fmt.share(row.claimed)}", came))
+        name = f"One {customer}’s {row.what}: range to hold {fmt.share(row.claimed)}"
+        said = f"{fmt.share(row.level, 0)} range, should hold {fmt.share(row.claimed)}"
+        rows.append((name, held, said, f"held {came}"))
     return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
 
 
@@ -495,11 +532,7 @@ def contest_facts(found: Contest) -> dict[str, Any]:
 def contest_for_people(found: Contest, fmt: Formatter) -> pd.DataFrame:
     """All methods, best first, with intervals and a verdict in words; see `CONTEST_COLUMNS`."""
     scores = found.scores
-    columns = {
-        "error": ("rmse", "money"),
-        "total": ("total_error", "share"),
-        "top": ("top_decile_share", "share"),
-    }
+    columns = {"error": ("rmse", "money"), "top": ("top_decile_share", "share")}
     table = pd.DataFrame({"method": [_named(name) for name in scores["method"]]})
     for column, (name, unit) in columns.items():
         table[column] = _with_range(scores[name], scores[f"{name}_low"], scores[f"{name}_high"], unit, fmt)

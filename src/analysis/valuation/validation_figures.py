@@ -24,11 +24,14 @@ _KIND_COLOURS = {"model": PALETTE[0], "heuristic": PALETTE[1], "learner": PALETT
 def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatter, cumulative: bool = True) -> Figure:
     """Repeat purchases over time, actual beside a model and a plain rule, with the start of the holdout marked.
 
+    Up to the mark a model's curve follows from when each customer first came, as is usual; from there on it is the
+    forecast from each customer's own past, which starts from what had come.
+
     Parameters
     ----------
     found : Validation
     model : str or None
-        The model to draw; None draws the rule alone.
+        The model to draw, one that was simulated; None draws the rule alone.
     heuristic : str
     fmt : Formatter
     cumulative : bool
@@ -43,7 +46,13 @@ def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatte
     rule = series[heuristic]
     ax.plot(rule["ends_on"], rule[column], color=PALETTE[1], linestyle=":", label=_words(heuristic))
     if model is not None:
-        ax.plot(series[model]["ends_on"], series[model][column], color=PALETTE[0], linestyle="--", label=model)
+        drawn, held_out = series[model], series[model]["phase"] == "holdout"
+        before, after = drawn[~held_out], drawn[held_out]
+        seen = actual.loc[actual["phase"] == "calibration", "purchases"].sum()
+        ahead = seen + after["foreseen"].cumsum() if cumulative else after["foreseen"]
+        style = {"color": PALETTE[0], "linestyle": "--"}
+        ax.plot(before["ends_on"], before[column], **style)
+        ax.plot(after["ends_on"], ahead, **style, label=model)
     ax.axvline(begins, color=QUIET, linewidth=1.2)
     ax.set_ylim(bottom=0)
     ax.annotate(
@@ -66,13 +75,13 @@ def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatte
 
 
 def _tracking_title(drawn: pd.DataFrame, actual: pd.DataFrame, name: str, fmt: Formatter) -> str:
-    expected, came = (part.loc[part["phase"] == "holdout", "purchases"].sum() for part in (drawn, actual))
+    expected, came = drawn["foreseen"].sum(), actual.loc[actual["phase"] == "holdout", "purchases"].sum()
     if came == 0:
         return f"{_words(name)}: {fmt.count(round(expected))} purchases foreseen, none came"
     miss = expected / came - 1.0
     if abs(miss) < 0.01:
         return f"{as_subject(name)} foresaw the holdout’s purchases to within {fmt.share(0.01, 0)}"
-    return f"{as_subject(name)} foresaw {fmt.share(abs(miss), 0)} too {'many' if miss > 0 else 'few'} purchases in the holdout"
+    return f"{as_subject(name)} foresaw {fmt.share(abs(miss))} too {'many' if miss > 0 else 'few'} purchases in the holdout"
 
 
 def returning_calibration(found: Validation, model: str, fmt: Formatter) -> Figure:
