@@ -38,7 +38,6 @@ from analysis.valuation import (
     run_growth,
     run_payback,
     run_profit,
-    run_spend_response,
     run_whale,
     with_profit_and_potential,
 )
@@ -341,18 +340,6 @@ def test_channels_are_refused_with_the_reason():
     ):
         nothing, reason = run_channels(people, value, costs, START, END)
         assert nothing is None and words in sentence("no_channels", reason=reason)
-
-
-def test_the_next_unit_of_money_or_why_nobody_knows():
-    varied = COSTS.assign(amount=np.random.default_rng(1).integers(10, 200, len(COSTS)).astype(float))
-    for new_value in (None, 30.0):
-        facts = run_spend_response(PEOPLE, varied, START, END, new_value)
-        assert facts["identified"]
-        assert np.isfinite(facts["back"]) == (new_value is not None)
-    facts = run_spend_response(PEOPLE, COSTS.assign(amount=50.0), START, END, 30.0)
-    assert not facts["identified"] and facts["reason"].startswith("spend hardly varies")
-    facts = run_spend_response(PEOPLE.drop(columns="acquired_on"), COSTS, START, END, 30.0)
-    assert "need" in facts["reason"] and not facts["identified"]
 
 
 # -- potential ---------------------------------------------------------------------------------------------------------

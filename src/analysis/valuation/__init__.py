@@ -20,7 +20,6 @@ from analysis.valuation.concentration import Concentration, Estimate, concentrat
 from analysis.valuation.contest import Contest, Splits, contest, contest_splits
 from analysis.valuation.covariate_effects import (
     COVARIATE_COLUMNS,
-    COVARIATE_FIT_COLUMNS,
     CovariateEffects,
     covariate_facts,
     covariates_for_people,
@@ -78,7 +77,6 @@ from analysis.valuation.money_facts import (
     run_growth,
     run_payback,
     run_profit,
-    run_spend_response,
     run_whale,
     with_profit_and_potential,
 )
@@ -170,7 +168,6 @@ __all__ = [
     "CLAIM_COLUMNS",
     "CONTEST_COLUMNS",
     "COVARIATE_COLUMNS",
-    "COVARIATE_FIT_COLUMNS",
     "EDGE_COLUMNS",
     "MARGINAL_COLUMNS",
     "MBGNBD",
@@ -317,7 +314,6 @@ __all__ = [
     "run_payback",
     "run_profit",
     "run_season",
-    "run_spend_response",
     "run_track_record",
     "run_validation",
     "run_whale",

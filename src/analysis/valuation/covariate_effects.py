@@ -39,13 +39,6 @@ COVARIATE_COLUMNS = {
     "rate_words": ("Buys so many times as often", "text"),
     "dropout_words": ("Leaves so many times as readily", "text"),
 }
-COVARIATE_FIT_COLUMNS = {
-    "model": ("Model", "text"),
-    "traits": ("With traits?", "text"),
-    "log_likelihood": ("Log-likelihood", "number"),
-    "aic": ("AIC", "number"),
-    "bic": ("BIC", "number"),
-}
 _MODELS: tuple[type[CovariateModel], ...] = (BGNBDCovariates, ParetoNBDCovariates)
 _SIDES = ("rate", "dropout")
 _LEAST = 30  # customers of a level, of whom _LEAST_BACK came back

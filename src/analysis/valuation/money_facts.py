@@ -20,9 +20,7 @@ from analysis.valuation.acquisition import (
     SpendResponse,
     channel_value,
     margin_by_age,
-    new_customers,
     payback,
-    spend_response,
 )
 from analysis.valuation.audit import Audit, customer_base_audit
 from analysis.valuation.cohorts import PERIODS, Cohorts, cohorts, period_start, read_periods, whole_periods
@@ -508,29 +506,6 @@ def channel_facts(found: ChannelValue, small_group: int = 10) -> dict[str, Any]:
         "losing": int((each < 0).sum()),
         "outside": found.outside if found.outside >= small_group else 0,
     }
-
-
-def run_spend_response(
-    customers: pd.DataFrame,
-    marketing_costs: pd.DataFrame,
-    observed_from: datetime.date,
-    observed_to: datetime.date,
-    new_value: float | None,
-) -> dict[str, Any]:
-    """What more spend on winning customers would bring: facts, with the reason where the data cannot tell.
-
-    Parameters
-    ----------
-    new_value : float or None
-        What a new customer is worth before acquisition cost; without it only the response in customers is told.
-    """
-    response, reason = found_or_reason(
-        lambda: spend_response(new_customers(customers, marketing_costs, observed_from, observed_to))
-    )
-    if response is None or not response.identified:
-        why = reason if response is None else str(response.elasticity.reason).partition("not identified: ")[2]
-        return {"identified": False, "reason": why}
-    return {"identified": True, "reason": "", **_response_facts(response, new_value)}
 
 
 def _response_facts(response: SpendResponse, new_value: float | None) -> dict[str, Any]:
