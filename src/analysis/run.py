@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich import box
@@ -55,15 +56,17 @@ def run_study(name: str, report: "Reporter") -> None:
     check_files(study)
     with _lock(study, report):
         sources.prepare(study)
+        if _unguarded(study):
+            report.say(f"{name}: this run, once it has succeeded, removes {_OLDER}")
         inputs: dict[str, str] = {}
         not_run: dict[str, list[str]] = {}
         parts: dict[str, dict[str, str]] = {}
         for spec in [spec for spec in STEPS.values() if concerns(spec, study)]:
+            store.clear_staging(name, spec.name)
             lacking = missing(spec, study)
             if lacking:
                 not_run[spec.name] = list(lacking)
                 continue
-            store.clear_staging(name, spec.name)
             parts[spec.name] = keys.key_parts(spec, study, inputs)
             key = keys.step_key(parts[spec.name])
             if store.is_whole(name, spec.name, key):
@@ -74,6 +77,32 @@ def run_study(name: str, report: "Reporter") -> None:
             inputs[spec.name] = key
             store.keep(name, spec.name, study.keep_editions)
         site.record(study, inputs, not_run, parts)
+        _forget_unguarded(study, report)
+
+
+_OLDER = "older results, which may hold values of columns that have since been declared personal or comments"
+
+
+def _unguarded(study: Study) -> dict[str, list[Path]]:
+    """Step -> editions that may hold values of columns that are guarded today."""
+    found = {step: store.unguarded(study.name, step, study.guarded) for step in STEPS}
+    return {step: editions for step, editions in found.items() if editions}
+
+
+def _forget_unguarded(study: Study, report: "Reporter") -> None:
+    """Remove such editions, and say how many of which step, and where a person has to look.
+
+    Those of a run are not among them: their keys are of this study, and of code that writes down what it guards.
+    """
+    old = _unguarded(study)
+    if not old:
+        return
+    store.forget(study.name, [edition for editions in old.values() for edition in editions])
+    removed = ", ".join(f"{step} ({len(editions)})" for step, editions in old.items())
+    report.say(f"{study.name}: removed {_OLDER}: {removed}")
+    yours = [paths.shown(p) for p in (paths.exports(study.name), paths.private(study.name)) if p.exists()]
+    if yours:
+        report.say(f"{study.name}: look yourself for what earlier runs left there: {', '.join(yours)}")
 
 
 def _run_step(study: Study, step: str, key: str, inputs: dict[str, str], report: "Reporter") -> None:

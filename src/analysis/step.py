@@ -516,6 +516,7 @@ class Step:
             "observed_to": clock.observed_to.isoformat() if clock else None,
             "money": {name: given.value if (given := getattr(money, name)) else None for name in _ASSUMED},
             "parameters": self.params.model_dump(mode="json"),
+            "guarded": self.study.guarded,
             "tables": self._written,
             "people_tables": self._tables,
             "figures": self._figures,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,35 @@ def keep(study: str, step: str, editions: int) -> None:
     old = [p for p in kept(study, step) if p.name not in (now, shown)]
     for path in old[editions - 1 :]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def unguarded(study: str, step: str, guarded: Collection[str]) -> list[Path]:
+    """What is kept of a step from before all the raw columns ``guarded`` were, and may hold their values.
+
+    That is every edition whose manifest does not name them all, and what a killed removal left of one.
+    """
+    editions = [p for p in folder(study, step).glob("[!.]*") if p.is_dir()] if guarded else []
+    return [p for p in editions if not (p / MANIFEST).is_file() or not _names(p / MANIFEST, guarded)]
+
+
+def _names(manifest: Path, guarded: Collection[str]) -> bool:
+    return set(guarded) <= set(read_json(manifest).get("guarded", []))
+
+
+def forget(study: str, editions: Iterable[Path]) -> None:
+    """Remove editions, pages, notebooks that failed, and raw rows that a killed run left; only while holding the study's lock.
+
+    Raises
+    ------
+    OSError
+        Something cannot be removed; what has been said of it would be wrong otherwise.
+    """
+    for path in (paths.processed(study) / "raw").glob("*.partial"):
+        path.unlink(missing_ok=True)
+    # Editions go last: while one is there, a run that was killed here is known to have more to remove.
+    for path in (paths.processed(study) / "pages", paths.build() / "failed" / study, *editions):
+        if path.exists():
+            shutil.rmtree(path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -731,6 +731,18 @@ class Survey(_Strict):
         """All columns of the questionnaire itself: what is asked, and the wave."""
         return (*self.scales, *([self.wave] if self.wave else []))
 
+    @property
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Every item and the wave, each behind the place in the file that names it."""
+        yield from ((f"blocks.{block}", item) for block, items in self.blocks.items() for item in items)
+        if self.recommend:
+            yield "recommend.item", self.recommend.item
+        for kind in ("values", "costs") if self.delivered_value else ():
+            given = getattr(self.delivered_value, kind)
+            yield from ((f"delivered_value.{kind}.{of}", item) for of, item in given.items())
+        if self.wave:
+            yield "wave", self.wave
+
 
 class Simulation(_Strict):
     """A company that does not exist: its raw files are made by ``analysis.simulate``, with the truth beside them."""
@@ -821,6 +833,9 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Study":
+        for place, item in self.survey.places if self.survey else ():
+            if item.lower().startswith("comment_"):
+                raise ValueError(f"survey.{place}: {item!r} begins like the themes of survey.comments; rename the item")
         for name, source in self.sources.items():
             if not _SOURCE_NAME.fullmatch(name):
                 raise ValueError(f"sources: {name!r} cannot name a source; use letters, digits, _ and -")
@@ -979,6 +994,13 @@ class Study(_Strict):
         """The columns of ``source`` that are hashed when they are read; of comments there is nothing left to hash."""
         comments = self.comments_in(source)
         return tuple(c for c in self.privacy.hashed(source) if comments is None or c != comments.column)
+
+    @property
+    def guarded(self) -> tuple[str, ...]:
+        """The raw columns (``source.column``) whose values no result may hold: they are hashed, or comments that become marks."""
+        asked = self.tables.get("survey_responses")
+        comments = self.comments_in(asked.source) if asked else None
+        return tuple(sorted({*self.privacy.personal, *([f"{asked.source}.{comments.column}"] if comments else [])}))
 
     @property
     def digest(self) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from analysis import cleaning
 from analysis import study as studies
+from analysis.sources import SourceError
 from analysis.study import StudyError
 
 SURVEY = {
@@ -80,6 +81,20 @@ def test_comments_in_the_database_itself_are_not_used_in_place(project, postgres
     cleaned = project.clean()
     check(cleaned)
     assert "the latter become themes" in cleaned.notes[0]
+    for other in ({"table": "wordy"}, {"query": "select id from wordy"}):
+        again = {"database": postgres, "snapshot": "1"} | other
+        project.study(
+            clock=None,
+            survey=SURVEY,
+            sources={"answers": {"database": postgres, "table": "wordy", "snapshot": "1"}, "people": again},
+            tables={
+                "customers": {"source": "people", "columns": {"customer_id": "id"}},
+                "survey_responses": {"source": "answers", "columns": {"response_id": "id", "s1": "s1"}},
+            },
+            engine={"kind": "postgres", "database": postgres},
+        )
+        with pytest.raises(SourceError, match="sources.people: reads table 'wordy' like source answers"):
+            project.clean()
     server.drop_table("wordy")
     server.disconnect()
 
@@ -124,6 +139,29 @@ def test_a_mistake_in_comments_is_one_line(project, comments, columns, message):
         studies.load("shop")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("survey", "place"),
+    [
+        ({"blocks": {"Satisfaction": ["s1", "comment_quality"]}}, "survey.blocks.Satisfaction: 'comment_quality'"),
+        ({"recommend": {"item": "Comment_nps"}}, "survey.recommend.item: 'Comment_nps'"),
+        ({"delivered_value": {"values": {"image": "s1"}, "costs": {"time": "comment_t"}}}, "survey.delivered_value.costs.time: "),
+        ({"wave": "comment_wave"}, "survey.wave: 'comment_wave'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("comments", [COMMENTS, None])
+def test_no_item_is_called_like_a_theme(project, survey, place, comments):
+    project.study(
+        clock=None,
+        survey={k: v for k, v in (SURVEY | {"comments": comments} | survey).items() if v},
+        sources={"answers": {"file": "answers.csv"}},
+        tables={"survey_responses": {"source": "answers", "columns": {"response_id": "id", "s1": "s1"}}},
+    )
+    with pytest.raises(StudyError) as caught:
+        studies.load("shop")
+    assert place in str(caught.value)
+    assert str(caught.value).endswith("begins like the themes of survey.comments; rename the item")
 
 
 def test_a_word_may_stand_in_two_themes_and_comments_need_a_survey(project):

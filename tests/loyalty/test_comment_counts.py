@@ -163,6 +163,24 @@ def test_change_between_waves_and_its_hidden_cells():
     assert "beyond chance" in still["reason"] and "low" not in still, "no range without a claim"
 
 
+def test_why_no_change_is_told_is_not_always_that_the_survey_was_held_once():
+    answers, scores = survey(300)
+    wave = pd.Series(np.repeat([1, 2, 3], 100))
+    themeless = pd.DataFrame({"comment_given": True, "comment_other": True, "comment_price": False}, answers.index)
+    few = themeless & (np.arange(300) < 9)[:, None]
+
+    def reason(given, waves=wave):
+        facts = theme_change_facts(comment_themes(given, scores, waves=waves))
+        assert facts["value"] is None
+        return facts["reason"]
+
+    assert reason(themeless) == "no comment mentions a theme"
+    assert reason(themeless & False) == "nobody wrote a comment"
+    assert "too few" in reason(few), "of nine people it is not even said that they mention nothing"
+    for once in (None, wave.clip(upper=1), wave.where(wave < 2)):
+        assert reason(themeless, once) == "the survey was held once"
+
+
 def title(figure):
     assert theme.png(figure).startswith(b"\x89PNG")
     return figure.axes[0].get_title(loc="left")

@@ -1,8 +1,10 @@
 """Comments at the door: which themes a text touches, and that nothing of it is stored."""
 
 import json
+import zipfile
 
 import ibis
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -153,4 +155,134 @@ def test_what_was_stored_before_comments_were_declared_is_removed(project):
     sources.bring_in(study, "answers")
     sources.bring_in(asked(project, themes={"money": ["expensive"]}), "answers")
     assert len(stored()) == 2, "an earlier state that holds no text stays for a while"
+    assert "Quillan" not in str([table.to_pylist() for table in stored()])
+
+
+def twice(project, answers, people):
+    """A study whose customers come from a source of their own, beside that of the survey."""
+    project.study(
+        clock=None,
+        survey=SURVEY | {"comments": {"column": "words", "themes": THEMES}},
+        sources={"answers": answers, "people": people},
+        tables={
+            "customers": {"source": "people", "columns": {"customer_id": "id"}},
+            "survey_responses": {"source": "answers", "columns": {"response_id": "id", "s1": "s1"}},
+        },
+    )
+    return studies.load("shop")
+
+
+CSV = f'id,s1,words\n1,7,"{TEXT}"\n2,8,fine\n'
+
+
+@pytest.fixture
+def several(project):
+    """One content that can be reached in many ways, and another that holds no comment."""
+    given = project.raw("shop", "in/answers.csv", CSV)
+    project.raw("shop", "people/people.csv", "id\n1\n2\n")
+    given.with_name("hard.csv").hardlink_to(given)
+    (given.parents[1] / "links").mkdir()
+    (given.parents[1] / "links" / "soft.csv").symlink_to(given)
+    with zipfile.ZipFile(given.parents[1] / "both.zip", "w") as archive:
+        archive.writestr("answers.csv", CSV)
+        archive.writestr("people.csv", "id\n1\n2\n")
+    book = openpyxl.Workbook()
+    for row in (["id", "s1", "words"], ["1", "7", TEXT]):
+        book.active.append(row)
+    for row in (["id"], ["1"]):
+        book.create_sheet("People").append(row) if row == ["id"] else book["People"].append(row)
+    book.save(given.parents[1] / "book.xlsx")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("answers", "people"),
+    [
+        ({"file": "in/answers.csv"}, {"file": "in/answers.csv"}),
+        ({"file": "in/answers.csv"}, {"file": "./in/answers.csv"}),
+        ({"file": "in/answers.csv"}, {"file": "in/answers.csv", "names": ["id", "b", "c"]}),
+        ({"file": "in/answers.csv"}, {"file": "in/"}),
+        ({"file": "in/answers.csv"}, {"file": "**/ans*.csv"}),
+        ({"file": "in/"}, {"file": "in/answers.csv", "delimiter": "tab"}),
+        ({"file": "in/answers.csv"}, {"file": "in/hard.csv"}),
+        ({"file": "in/answers.csv"}, {"file": "links/soft.csv"}),
+        ({"file": "*.zip"}, {"file": "both.zip"}),
+        ({"file": "book.xlsx"}, {"file": "book.xlsx", "sheet": "Sheet"}),
+        ({"file": "book.xlsx", "sheet": "Sheet"}, {"file": "book.xlsx"}),
+    ],
+)
+def test_no_other_source_reads_the_file_that_comments_lie_in(several, answers, people):
+    study = twice(several, answers, people)
+    with pytest.raises(SourceError) as caught:
+        sources.bring_in(study, "people")
+    line = str(caught.value)
+    assert line.startswith("studies/shop/study.yaml: sources.people: reads ") and "\n" not in line
+    assert line.endswith(
+        "like source answers, of whose column 'words' only the themes of survey.comments may be stored; make its tables from "
+        "source answers too, or from a file, sheet or view without that column"
+    )
+    assert not stored()
+
+
+@pytest.mark.parametrize(
+    ("answers", "people"),
+    [
+        ({"file": "in/answers.csv"}, {"file": "people/"}),
+        ({"file": "book.xlsx", "sheet": "Sheet"}, {"file": "book.xlsx", "sheet": "People"}),
+    ],
+)
+def test_a_file_or_sheet_without_comments_is_another_matter(several, answers, people):
+    study = twice(several, answers, people)
+    for name in study.sources:
+        sources.bring_in(study, name)
+    assert len(stored()) == 2
+    assert "Quillan" not in str([table.to_pylist() for table in stored()])
+
+
+TABLE = {"database": "sqlite:///survey.db", "table": "Answers", "snapshot": "1"}
+
+
+def asking(query, database="sqlite:///survey.db"):
+    return {"database": database, "query": query, "snapshot": "1"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "people", "said"),
+    [
+        (TABLE, TABLE, "reads table 'answers' like"),
+        (
+            TABLE,
+            TABLE | {"database": "sqlite:////srv/survey.db", "table": "main.answers"},
+            "reads table 'answers' like",
+        ),
+        (TABLE, asking('select a.id from other o join main."ANSWERS" a using (id)'), "reads table 'answers' like"),
+        (asking("select id, s1, words from Answers"), TABLE, "reads table 'answers' like"),
+        (
+            asking("select * from answers"),
+            asking("with w as (select words w from answers) select w from w"),
+            "reads table",
+        ),
+        (TABLE, asking("select * from read_csv('a.csv')"), "its query, or the other's, does not say which tables"),
+        (TABLE, asking("selec it"), "its query, or the other's, does not say which tables"),
+        (TABLE, asking(" "), "its query, or the other's, does not say which tables"),
+    ],
+)
+def test_no_other_source_reads_the_table_that_comments_lie_in(project, answers, people, said):
+    with pytest.raises(SourceError, match=f"sources.people: {said}"):
+        sources.check_alone(twice(project, answers, people), "people")
+
+
+def test_other_tables_of_the_database_may_be_read(project):
+    for people in (TABLE | {"table": "people"}, asking("select id from people"), {"file": "people.csv"}):
+        sources.check_alone(twice(project, TABLE, people), "people")
+
+
+def test_what_a_source_stored_before_comments_were_declared_goes_wherever_it_reads_now(several):
+    plain = twice(several, {"file": "in/answers.csv"}, {"file": "in/answers.csv"})
+    plain = plain.model_copy(update={"survey": plain.survey.model_copy(update={"comments": None})})
+    renamed = {"people": plain.sources["people"], "old": plain.sources["people"]}
+    for name in renamed:
+        sources.bring_in(plain.model_copy(update={"sources": renamed}), name)
+    assert str([table.to_pylist() for table in stored()]).count("Quillan") == 2
+    sources.bring_in(twice(several, {"file": "in/answers.csv"}, {"file": "people/"}), "people")
     assert "Quillan" not in str([table.to_pylist() for table in stored()])

@@ -173,6 +173,7 @@ class _Cleaner:
         source = self.study.sources[name]
         if source.database is not None and self.engine.holds(source.database):
             if not self.study.hashed(name) and not self.study.comments_in(name):
+                sources.check_alone(self.study, name)
                 self._raw[name] = raw = self.engine.in_place(source.table, source.query)
                 columns = tuple(c for c in raw.columns if c not in sources.RESERVED)
                 self.raw[name] = RawTable(name, (), columns, _rows(raw), "")

@@ -36,7 +36,8 @@ class CommentThemes:
         wrote something else), difference, low, high, p, p_holm (over all themes and scores), reason
     writers : one row a score: score, wrote and silent (means), difference, low, high, p, p_holm, reason
     changes : one row a theme and step from wave to wave, of the share of comments: theme, first, second, share_first,
-        share_second, change, low, high, p, p_holm (over all rows), reason
+        share_second, change, low, high, p, p_holm (over all rows), reason; none of a theme that nobody mentions
+    waves : how many times the survey was held; 1 where that is not known
     """
 
     written: pd.DataFrame
@@ -44,6 +45,7 @@ class CommentThemes:
     differences: pd.DataFrame
     writers: pd.DataFrame
     changes: pd.DataFrame
+    waves: int
 
 
 def comment_themes(
@@ -91,6 +93,7 @@ def comment_themes(
         _corrected(pd.concat(differences, ignore_index=True), ["theme", "score", "mention", "rest", "difference"]),
         _corrected(told.contrast(scores, wrote, "wrote", "silent"), ["score", "wrote", "silent", "difference"]),
         _corrected(told.changes(flags, waves), ["theme", "first", "second", "share_first", "share_second", "change"]),
+        1 if waves is None else max(1, waves.nunique()),
     )
 
 
@@ -239,12 +242,15 @@ def theme_change_facts(found: CommentThemes) -> dict:
     is clear there is no value but a reason, with first, second and clear; first and second are None where nothing was compared.
     """
     rows = found.changes[found.changes["theme"] != "other"]
+    none = {"first": None, "second": None}
+    if found.waves == 1:
+        return {"value": None, "reason": "the survey was held once"} | none
     if rows.empty:
-        return {"value": None, "reason": "the survey was held once", "first": None, "second": None}
+        # Where too few wrote, or nobody did, it is said of every theme.
+        return {"value": None, "reason": found.themes["reason"][0] or "no comment mentions a theme"} | none
     rows = rows[(rows["second"] == rows["second"].iloc[-1]) & (rows["reason"] == "")]
     if rows.empty:
-        reason = "too few customers wrote about any theme in one of the waves"
-        return {"value": None, "reason": reason, "first": None, "second": None}
+        return {"value": None, "reason": "too few customers wrote about any theme in one of the waves"} | none
     clear = rows[rows["p_holm"] < LEVEL]
     waves = {"first": rows["first"].iloc[0], "second": rows["second"].iloc[0], "clear": len(clear) > 0}
     if clear.empty:

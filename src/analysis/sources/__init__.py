@@ -4,6 +4,7 @@ Values are Unicode NFKC; ``row_number`` is the row that a person sees: in a file
 row 1, so the first data row is row 2, as in a spreadsheet; elsewhere rows are counted from 1.
 """
 
+from analysis.sources.comments import check_alone
 from analysis.sources.errors import SourceError
 from analysis.sources.ingest import (
     RESERVED,
@@ -25,6 +26,7 @@ __all__ = [
     "RawTable",
     "SourceError",
     "bring_in",
+    "check_alone",
     "fingerprint",
     "key_mark",
     "needed",

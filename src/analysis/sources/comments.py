@@ -11,9 +11,13 @@ import unicodedata
 from collections.abc import Iterable
 
 import pyarrow as pa
+import sqlglot
 from ibis.expr.types import BooleanColumn, StringColumn
+from sqlglot.errors import SqlglotError
 
-from analysis.study import Comments
+from analysis.sources import files
+from analysis.sources.errors import SourceError
+from analysis.study import Comments, Source, Study
 
 # Scripts that put no spaces between words, or tie endings to them: Thai, Lao, Myanmar, Hangul, Khmer, Kana, Han.
 _UNSPACED = (
@@ -53,6 +57,65 @@ class Marks:
         if plain in self._missing or not any(s.isalnum() or unicodedata.category(s) == "So" for s in plain):
             return None
         return f"{_length(text)};" + "".join(f" {name};" for name, term in self._themes.items() if term.search(plain))
+
+
+def check_alone(study: Study, name: str) -> None:
+    """Refuse the source ``name`` where it reads what another source's comments lie in: it would store their text.
+
+    The same file counts by whatever path it is reached, and the same table of a database by whatever address. What a view or
+    a copy holds cannot be known.
+
+    Raises
+    ------
+    SourceError
+        One line with the place in the study's file and the cure.
+    """
+    asked = study.tables.get("survey_responses")
+    comments = study.comments_in(asked.source) if asked else None
+    if comments is None or name == asked.source:
+        return
+    if shared := _shared(study.sources[name], study.sources[asked.source], study.name):
+        raise SourceError(
+            f"studies/{study.name}/study.yaml: sources.{name}: {shared} source {asked.source}, of whose column "
+            f"{comments.column!r} only the themes of survey.comments may be stored; make its tables from source {asked.source} "
+            "too, or from a file, sheet or view without that column"
+        )
+
+
+def _shared(one: Source, other: Source, study: str) -> str | None:
+    """What two sources both read, as the beginning of a sentence; None where they have nothing in common."""
+    if one.database is not None and other.database is not None:
+        tables, others = _tables(one), _tables(other)
+        if not tables or not others:
+            return "its query, or the other's, does not say which tables it reads, and may read those of"
+        both = sorted(tables & others)
+        return f"reads table {both[0]!r} like" if both else None
+    if one.database is not None or other.database is not None:
+        return None
+    theirs = {_identity(file, other) for file in files.find(other, study)}
+    for file in files.find(one, study):
+        *mine, sheet = _identity(file, one)
+        # A sheet that is not named is the first, whatever it is called.
+        if any([*mine] == them and (sheet == its or not (sheet and its)) for *them, its in theirs):
+            return f"reads {file.label} like"
+    return None
+
+
+def _identity(file: files.RawFile, source: Source) -> tuple[int, int, str | None, str | None]:
+    """A file by what it is on the disk, so that links to it count; its member in an archive; and its sheet."""
+    on_disk = file.path.stat()
+    return on_disk.st_dev, on_disk.st_ino, file.member, source.sheet if file.format == "excel" else None
+
+
+def _tables(source: Source) -> set[str]:
+    """The tables that a database source reads, without their schemas; empty where that cannot be told."""
+    if source.table is not None:
+        return {source.table.rpartition(".")[2].strip('"`').lower()}
+    try:
+        found = {t.name.lower() for part in sqlglot.parse(source.query) for t in part.find_all(sqlglot.exp.Table)}
+    except (SqlglotError, AttributeError):  # the part of an empty statement is none
+        return set()
+    return set() if "" in found else found  # a function in the place of a table, such as one that reads a file
 
 
 def mentions(marks: StringColumn, theme: str) -> BooleanColumn:

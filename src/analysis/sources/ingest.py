@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from analysis import paths
 from analysis.sources import files, readers
-from analysis.sources.comments import Marks
+from analysis.sources.comments import Marks, check_alone
 from analysis.sources.errors import SourceError
 from analysis.sources.files import RawFile
 from analysis.sources.profile import ColumnProfile, tidy
@@ -36,6 +36,7 @@ MARK_BITS, NUMBER_BITS = 26, 36  # of a row_id, where a source has several files
 GROUP_ROWS, GROUP_BYTES = 250_000, 64 << 20  # a row group of Parquet: what is held in memory before it is written
 KEPT = 5  # Parquet files of earlier states of a source that stay for a while
 _READING = ("format", "encoding", "delimiter", "names", "sheet")  # the options of a source that change what is written
+_STORED = re.compile(r"(.+)-[0-9a-f]{16}\.parquet")
 _PROFILE, _GUARDED = b"rapport.profile", b"rapport.guarded"
 Guard = Callable[[pa.Array], pa.Array]
 
@@ -105,9 +106,11 @@ def bring_in(study: Study, name: str) -> RawTable:
     Raises
     ------
     SourceError
-        The source is missing, empty, unreadable, or has not the columns that it should; one line with the cure.
+        The source is missing, empty, unreadable, has not the columns that it should, or reads what the comments of another lie
+        in; one line with the cure.
     """
     source = study.sources[name]
+    check_alone(study, name)
     parts = _parts(study, name)
     personal = personal_columns(study, name)
     columns = _agreed({part.label: part.columns(source) for part in parts})
@@ -124,7 +127,7 @@ def bring_in(study: Study, name: str) -> RawTable:
     rows = sum(each.num_rows for each in stored)
     if rows == 0:
         raise SourceError(f"{parts[0].label}: has a header but no rows; nothing to read")
-    _prune(name, parts, _guarded(parts[0].path))
+    _prune(study, name, parts)
     return RawTable(
         name=name,
         paths=tuple(part.path for part in parts),
@@ -167,7 +170,8 @@ class _Part:
             while True:
                 pseudonyms = Pseudonyms(key() if personal else b"")
                 try:
-                    self._stream(batches(), readable.columns, _guards(study, name, personal, pseudonyms), partial)
+                    guards = _guards(study, name, personal, pseudonyms)
+                    self._stream(batches(), readable.columns, guards, study.guarded, partial)
                     break
                 except ReadAgain as again:
                     batches = again.batches
@@ -176,7 +180,14 @@ class _Part:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _stream(self, batches: Batches, columns: tuple[str, ...], guards: dict[str, Guard], partial: Path) -> None:
+    def _stream(
+        self,
+        batches: Batches,
+        columns: tuple[str, ...],
+        guards: dict[str, Guard],
+        guarded: tuple[str, ...],
+        partial: Path,
+    ) -> None:
         profiles = dict.fromkeys(columns, ColumnProfile())
         with _writer(partial, columns) as writer:
             waiting: list[pa.RecordBatch] = []
@@ -205,7 +216,7 @@ class _Part:
                     pa.default_memory_pool().release_unused()  # kept, it would grow with the file
             writer.write_table(pa.Table.from_batches(waiting, writer.schema), GROUP_ROWS * 2)
             profile = {c: asdict(p) for c, p in profiles.items()}
-            writer.add_key_value_metadata({_PROFILE: json.dumps(profile), _GUARDED: json.dumps(sorted(guards))})
+            writer.add_key_value_metadata({_PROFILE: json.dumps(profile), _GUARDED: json.dumps(guarded)})
 
     def _tidy(self, column: str, array: pa.Array) -> tuple[pa.Array, ColumnProfile]:
         try:
@@ -308,17 +319,19 @@ def _profile(stored: list[pq.FileMetaData], columns: tuple[str, ...]) -> dict[st
     return {c: reduce(add, (ColumnProfile(**profiles[c]) for profiles in each)) for c in columns}
 
 
-def _prune(name: str, parts: list[_Part], guarded: set[str]) -> None:
+def _prune(study: Study, name: str, parts: list[_Part]) -> None:
     """Remove Parquet files of earlier states of the source ``name``, but for a few; raw files are never touched.
 
-    guarded : columns that are not stored as they came; where an earlier state did store one, nothing of it is left.
+    Nothing is left of a state in which a column that is guarded today, of whichever source, was not; nor of sources that the
+    study no longer has.
     """
     used = {part.path for part in parts}
-    ours = re.compile(re.escape(name) + r"-[0-9a-f]{16}\.parquet")
-    stale = [p for p in parts[0].path.parent.iterdir() if ours.fullmatch(p.name) and p not in used]
+    stored = [(p, found[1]) for p in parts[0].path.parent.iterdir() if (found := _STORED.fullmatch(p.name))]
+    stale = [p for p, owner in stored if owner == name and p not in used]
     stale.sort(key=lambda p: (p.stat().st_mtime_ns, p.name))
-    clear = [p for p in stale if not guarded <= _guarded(p)]
-    for path in (*clear, *[p for p in stale if p not in clear][:-KEPT]):
+    clear = [p for p in stale if not set(study.guarded) <= _guarded(p)]
+    gone = [p for p, owner in stored if owner not in study.sources]
+    for path in (*gone, *clear, *[p for p in stale if p not in clear][:-KEPT]):
         path.unlink(missing_ok=True)
 
 
