@@ -97,6 +97,12 @@ def test_both_readers_agree_on_any_text(raw, text, named, block):
     width=st.integers(1, 4),
     block=st.sampled_from([80, 4096]),
 )
+@example(
+    lines=['1,"q,\n","a""b"', '1,"q,\n","a""b"', ',"q,\n","a""b",é', ",".join(['"two\r\nlines"'] * 3)],
+    ending="\n",
+    width=1,
+    block=80,
+)  # a piece of the file ends within a line end within quotations
 def test_both_readers_agree_on_tables_with_faults(raw, lines, ending, width, block):
     header = ",".join("abcd"[:width])
     compare(raw, (ending.join([header, *lines]) + ending).encode(), block=block)

@@ -188,13 +188,31 @@ class _Delimited:
         yield from both.take(pc.array_sort_indices(both.column(0))).combine_chunks().to_batches()
 
 
+class _WholeEnds(io.RawIOBase):
+    """A stream whose pieces do not end between the two signs of a line end: Arrow drops the second one, within quotations too."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        self._content, self._held = content, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._held + self._content.read(size - len(self._held))
+        self._held = b""
+        if piece.endswith(b"\r") and (whole := piece.rstrip(b"\r")):
+            self._held = piece[len(whole) :]
+            return whole
+        return piece
+
+
 def _parsed(
     content: BinaryIO, delimiter: str, width: int, keep: Callable[[pa.csv.InvalidRow], str]
 ) -> Iterator[pa.RecordBatch]:
     """Blocks of rows of ``width`` text columns; other rows go to ``keep``, one by one and with their numbers."""
     names = [str(i) for i in range(width)]
     yield from pa.csv.open_csv(
-        pa.PythonFile(content, mode="r"),
+        pa.PythonFile(_WholeEnds(content), mode="r"),
         # Arrow numbers rows in one thread only.
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names),
         parse_options=pa.csv.ParseOptions(
