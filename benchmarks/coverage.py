@@ -450,12 +450,14 @@ def answered_reliability(
     """What `n` questionnaires tell of the reliability of the mean of the satisfaction items: by the agreement of these items, which
     a mood passes for, and allowing for one.
     """
-    seen = satisfaction.respondents(n, plan, rng).astype(float).corr().abs()
-    block, k = np.array([item.construct for item in plan.items]), len(ITEMS)
-    total = float(seen.loc[ITEMS, ITEMS].to_numpy().sum())
+    seen, k = satisfaction.respondents(n, plan, rng).astype(float), len(ITEMS)
+    total = float(seen[ITEMS].corr().to_numpy().sum())
     agreed = k / (k - 1) * (1 - k / total)
     error = (1 - agreed) * np.sqrt(2 * k / (k - 1) / n)
-    mood = float(seen.to_numpy()[block[:, None] != block].min())
+    # The parts of delivered value are questions on their own, as in the notebook.
+    blocks = [item.name if item.name.startswith("dv_") else item.construct for item in plan.items]
+    moments = loyalty.moments.Moments(seen.to_numpy(), gaps="pairwise")
+    mood = loyalty.link.largest_mood(moments, blocks, loyalty.moments.Resamples(n, DRAWS, rng))
     return loyalty.Reliability(agreed, error), allowing_for_mood(agreed, error, mood, k**2 / total)
 
 

@@ -19,7 +19,7 @@ from scipy.stats import chi2, norm
 
 from .link_model import EFFECTS, HAZARD, RATE, CustomerLink, Histories, LinkResults, clustered
 from .link_spend import SpendEffect, fit_spend
-from .moments import Array
+from .moments import Array, MomentBatch, Moments, Resamples
 from .path_model import BootstrapResults, EstimationError, PLSResults
 from .reliability import COEFFICIENTS
 
@@ -31,6 +31,7 @@ BOUGHT, PURCHASES, SPEND = "bought_again", "purchases", "spend_per_purchase"
 OUTCOMES = (BOUGHT, PURCHASES, SPEND)
 _RARE = 20  # respondents with a level of an attribute, below which it counts with the most frequent one
 _SHARE = 0.02  # of the respondents: the same
+_MOOD_DRAWS = 1_000  # resamples behind the largest mood
 _FAR = 1_000  # periods, to keep whole-number division above zero
 
 
@@ -377,31 +378,67 @@ def score_reliability(
     rho_A counts whatever the answers of a block share as the construct, such a mood too. How much of one there is cannot be told
     from a single questionnaire. It can be bounded: it is in every pair of answers, so that it holds no more of them than the
     weakest correlation between questions on different things (marker: Lindell & Whitney 2001, J. Appl. Psychol. 86, 114-121).
-    The reliability is therefore taken to lie anywhere between rho_A and rho_A less that, see :func:`allowing_for_mood`.
+    The reliability is therefore taken to lie anywhere between rho_A and rho_A less that, see :func:`largest_mood` and
+    :func:`allowing_for_mood`.
 
     Parameters
     ----------
-    others : further answers on other things, (answers, k), with the index of the answers that were fitted. The more different
-        questions, the closer the bound.
+    others : further answers on other things, (answers, k), with the index of the answers that were fitted. The less they have to
+        do with the blocks of the model, the closer the bound.
     """
     if construct not in results.specification.constructs:
         return None
     at = list(results.specification.constructs).index(construct), COEFFICIENTS.index("rho_a")
     agreed = min(float(results.reliability.iloc[at]), 1.0)
     error = float(bootstrap.values["reliability"][:, *at].std(ddof=1))
-    weights = results.weights.xs(construct, level="construct")
-    asked = results.model.answers[list(weights.index)].corr().to_numpy()
-    blocks = results.weights.index.get_level_values("construct").to_numpy()
-    items = results.weights.index.get_level_values("item")
-    answers = results.model.answers[list(items)]
+    # Opposed questions of a block would cancel, in its mean and in what a mood adds to its score.
+    model, turned = results.model, np.where(results.loadings < 0, -1.0, 1.0)
+    weights = (results.weights * turned).xs(construct, level="construct").to_numpy()
+    blocks, items = (results.weights.index.get_level_values(level) for level in ("construct", "item"))
+    answers = model.answers[list(items)] * turned
     if others is not None:
         answers = answers.join(others.add_prefix("other "))
-        blocks = np.append(blocks, np.array([f"other {name}" for name in others]))
-    apart = blocks[:, None] != blocks
-    between = answers.corr().abs().to_numpy()[apart]
-    mood = float(np.nanmin(between)) if np.isfinite(between).any() else 0.0
-    w = weights.to_numpy()
-    return allowing_for_mood(agreed, error, mood, float(w.sum() ** 2 / (w @ asked @ w)))
+        blocks = blocks.append(pd.Index([f"other {name}" for name in others]))
+    moments = Moments(answers.to_numpy(float), model.row_weights, model.row_respondents, "pairwise")
+    own = blocks == construct
+    gain = weights.sum() ** 2 / (weights @ moments.full().correlations[0][np.ix_(own, own)] @ weights)
+    mood = largest_mood(moments, blocks, bootstrap.resamples.first(_MOOD_DRAWS))
+    return allowing_for_mood(agreed, error, mood, float(gain))
+
+
+def largest_mood(moments: Moments, blocks: Sequence[str], resamples: Resamples, confidence: float = 0.95) -> float:
+    """Upper confidence limit of the share of an answer's variance that one mood in all answers can hold.
+
+    The mean correlation between the answers of two blocks is the mood and what the blocks have in common, so each pair of blocks
+    bounds it. The lowest of many noisy correlations lies below what any of them estimates; the limits therefore hold for all pairs
+    at once, from the bootstrap distribution of the largest error in standard errors, and the lowest of them is taken
+    (intersection bounds: Chernozhukov, Lee & Rosen 2013, Econometrica 81, 667-737, without their selection of pairs). A correlation
+    counts whatever its sign, as a cost is rated high in the mood in which a value is rated low.
+
+    Parameters
+    ----------
+    moments : of the answers, with survey weights and customers. blocks : (p,) block of each answer, within which all are coded in
+        one direction.
+
+    In 300 simulated surveys each, the limit held a mood of 0.09 in 100 % at 250 answers and 96 % at 1,000 where seven blocks of
+    three questions are otherwise unrelated (mean limit 0.16 and 0.12), in 100 and 99 % with eight unrelated further questions (0.17
+    and 0.11), and always with the company's blocks, which go together (0.34 and 0.29; with the parts of delivered value 0.30 and
+    0.24). The lowest sample correlation held it in none of the unrelated (0.001 and 0.015). Without a mood the limit is 0.13 and
+    0.07 (unrelated), 0.21 and 0.15 (company, with the parts).
+    """
+    names, code = np.unique(np.asarray(blocks, dtype=str), return_inverse=True)
+    mean = np.equal.outer(np.arange(len(names)), code) / np.bincount(code)[:, None]
+    pairs = np.triu_indices(len(names), 1)
+
+    def between(batch: MomentBatch) -> Array:
+        return (mean @ batch.correlations @ mean.T)[:, *pairs]
+
+    seen = between(moments.full())[0]
+    drawn = np.concatenate([between(moments.batch(counts)) for counts in resamples.counts()])
+    error = drawn.std(axis=0, ddof=1)
+    told = error > 0  # a question that everybody answers alike correlates with nothing
+    below = np.sign(seen[told]) * (seen - drawn)[:, told] / error[told]
+    return float((np.abs(seen) + np.quantile(below.max(axis=1), confidence) * error)[told].min())
 
 
 def allowing_for_mood(agreed: float, error: float, mood: float, gain: float) -> Reliability:
@@ -413,9 +450,12 @@ def allowing_for_mood(agreed: float, error: float, mood: float, gain: float) -> 
     agreed, error : by agreement of the items, and its standard error. mood : largest share of an answer's variance that a mood
         can hold. gain : variance that a mood of 1 in every item adds to a score of variance 1, (Σw)² / w'Rw.
 
-    In 200 simulated companies in which a mood held 0.09 of every answer, intervals of 95 % by the agreement alone held the effect
-    on the rate in 89.5 %, at a bias of −16 %, those over the range in 93.5 %, at −9 %; in 200 without a mood, 93.0 and 93.5 %, at
-    3 % more width. The range does not undo a mood: its middle is right on average over moods, not for the largest.
+    In 100 simulated companies of 1,270 linked answers in which a mood held 0.09 of every answer, intervals of 95 % by the
+    agreement alone held the effect on the rate in 88 %, at a bias of −17 %, those over the range in 95 %, at −5 % (with the
+    reliability known: 94 %, −3 %); in 100 without a mood, 93 and 92 % (known: 92 %), at −8 and +1 %, the range at 12 % more width.
+    The Monte-Carlo error is 5 points. At 1,000 answers to the company's blocks and the parts of delivered value, the range is on
+    average 0.60 to 0.89 with that mood, and 0.64 to 0.84 without. It does not undo a mood: its middle is right on average over
+    moods, not for the largest.
 
     A second wave is no better remedy at the sizes of surveys. With the score of the other wave as instrument for this one's (errors
     in variables), the effect on purchases had seven times the standard error in 82 simulated companies of 1,270 linked answers, and
