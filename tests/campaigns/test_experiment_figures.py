@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.ticker import PercentFormatter
 
 from analysis.campaigns import experiment_figures as figures
+from analysis.campaigns.experiment import Experiment, Mean, Share
 from analysis.campaigns.sequential import sequential_looks
 from analysis.reporting import theme
 
@@ -27,6 +30,15 @@ def labels(ax):
 def drawn(figure):
     assert theme.png(figure)[:4] == b"\x89PNG"
     return figure.axes[0]
+
+
+def test_effects_are_grey_where_they_may_be_chance(frame):
+    results = Experiment({"Spend": Mean("spend"), "Bought": Share("bought")}).analyse(frame)
+    ax = drawn(figures.effects_by_arm(results.table, "Said", "Change", PercentFormatter(1)))
+    assert labels(ax)[:2] == ["Spend, mail", "Spend, sms"]
+    points = [to_hex(line.get_color()) for line in ax.lines if line.get_marker() == "o"]
+    expected = [figures.EFFECT if p < 0.05 else figures.DOUBT for p in results.table["p_holm"]]
+    assert points == [c.lower() for c in expected] and len(set(points)) == 2
 
 
 def test_looks_are_drawn(frame):

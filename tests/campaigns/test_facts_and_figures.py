@@ -221,6 +221,35 @@ def test_next_test_reaches_its_power(case):
     assert plan["tenth"] == pytest.approx(plan["value"] * 0.25 / 0.09, abs=3)
 
 
+def test_what_one_more_purchase_cost_and_how_many_must_buy(case):
+    days = room.estimate_campaigns(case.panel, case.spans, case.sizes, case.settings, outcome="purchase_days")
+    orders = room.pooled_effect(days, case.settings)
+    costs = room.pooled_costs(
+        case.effects, case.pooled, room.campaign_costs(case.effects, case.spans, case.panel, CONTACT)
+    )
+    profit = room.pooled_profit(case.pooled, costs, MARGIN, 0.95)
+    facts = room.order_facts(profit, orders, case.panel)
+    if profit is None:
+        assert not facts["known"] and facts["each"] is None
+        return
+    alone = case.panel[case.panel["treated"] == 0]
+    worth = alone["spend"].sum() / alone["purchase_days"].sum()
+    assert facts["without"] == pytest.approx((alone["purchase_days"] > 0).mean())
+    each = profit.spend / profit.contacts
+    assert facts["response"] == pytest.approx(facts["without"] + each / MARGIN.value / worth)
+    if orders.effect.effect > 0:
+        assert facts["each"] == pytest.approx(each / orders.effect.effect)
+        assert facts["each_low"] < facts["each"]
+    assert facts["margin"] == pytest.approx(each / case.pooled.effect.effect)
+    unknown = room.pooled_profit(
+        case.pooled,
+        room.pooled_costs(case.effects, case.pooled, room.campaign_costs(case.effects, case.spans, case.panel, None)),
+        MARGIN,
+        0.95,
+    )
+    assert not room.order_facts(unknown, orders, case.panel)["known"]
+
+
 def test_goods_behind_coupons_are_paid_though_net_sales_are_after_them(case):
     done = next((c for c in case.effects if c.results is not None), None)
     if done is None:

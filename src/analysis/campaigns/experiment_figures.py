@@ -39,6 +39,27 @@ def _amounts(ax: Axes, axis: str, formatter: Formatter | None, label: str) -> No
     which.set_label_text(label)
 
 
+def effects_by_arm(
+    table: pd.DataFrame, title: str, axis_label: str, formatter: Formatter | None = None, level: float = 0.05
+) -> Figure:
+    """Relative effect of each arm on each measure; grey where it could be chance after Holm's correction.
+
+    ``table`` is that of :class:`experiment.ExperimentResults`; rows without finite limits are left out.
+    """
+    limits = table[["relative_effect", "relative_low", "relative_high"]].to_numpy(float)
+    shown = table[np.isfinite(limits).all(axis=1)].reset_index(drop=True)
+    limits = limits[np.isfinite(limits).all(axis=1)]
+    several = shown["arm"].nunique() > 1
+    labels = [f"{row.metric}, {row.arm}" if several else row.metric for row in shown.itertuples()]
+    fig, ax = theme.new_figure(6.4, 1.9 + 0.42 * len(shown), grid="x")
+    places = _rows(ax, labels)
+    ax.axvline(0, color=theme.QUIET, linewidth=1)
+    _intervals(ax, places, limits, [EFFECT if p < level else DOUBT for p in shown["p_holm"]])
+    _amounts(ax, "x", formatter, axis_label)
+    ax.set_title(title)
+    return fig
+
+
 def looks(
     table: pd.DataFrame,
     title: str,

@@ -401,6 +401,43 @@ def pay_facts(
     }
 
 
+def order_facts(profit: CampaignProfit | None, orders: Pooled, panel: pd.DataFrame) -> dict[str, object]:
+    """What the campaigns' costs ask for: the margin, the share who must buy, and what one more purchase day cost.
+
+    Parameters
+    ----------
+    profit : from :func:`pooled_profit`. orders : the pooled effect on purchase days of the same campaigns.
+    panel : from :func:`outcomes.campaign_panel`, for what a purchase day brings and how many buy without a campaign.
+
+    Returns
+    -------
+    known (False where a margin, a contact cost or an effect is lacking, and all else is None); gives, gives_low, gives_high
+    (profit a unit of money spent); margin, margin_low, margin_high (at which nothing is earned; None where sales did not
+    rise, the last where no margin is enough); each, each_low, each_high (money one more purchase day cost; None where there
+    were no more, the last where it has no limit); response and without (shares who must buy, and who buy without).
+    """
+    names = ["gives", "gives_low", "gives_high", "margin", "margin_low", "margin_high"]
+    names += ["each", "each_low", "each_high", "response", "without"]
+    facts: dict[str, object] = {"known": False} | dict.fromkeys(names)
+    if profit is None or orders.effect is None or not profit.spend:
+        return facts
+    alone, bought = panel["treated"] == 0, panel["purchase_days"] > 0
+    days = float(panel.loc[alone, "purchase_days"].sum())
+    worth = float(panel.loc[alone, "spend"].sum()) / days if days else 0.0
+    without = float((alone & bought).sum() / alone.sum()) if alone.any() else 0.0
+    found = {
+        "gives": profit.return_on_spend(),
+        "margin": profit.break_even_margin(),
+        "each": profit.cost_per_order(orders.effect)[0],
+    }
+    for name, estimate in found.items():
+        if estimate is not None:
+            ends = zip(("", "_low", "_high"), (estimate.value, estimate.low, estimate.high), strict=True)
+            facts |= {f"{name}{end}": float(limit) if np.isfinite(limit) else None for end, limit in ends}
+    needed = profit.break_even_response(worth, without) if worth > 0 else None
+    return facts | {"known": True, "response": needed, "without": without}
+
+
 def pay_scenarios(profit: CampaignProfit, costs: Costs, margin: Range, assumed: Range | None) -> pd.DataFrame:
     """Profit at the ends and middle of the assumptions; only break-even where nobody knows the contact cost."""
     margins = [margin.low, margin.value, margin.high]
