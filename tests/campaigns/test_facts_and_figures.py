@@ -253,7 +253,8 @@ def test_what_one_more_purchase_cost_and_how_many_must_buy(case):
 def test_goods_behind_coupons_are_paid_though_net_sales_are_after_them(case):
     done = next((c for c in case.effects if c.results is not None), None)
     if done is None:
-        pytest.skip("nothing is estimated in this situation")
+        assert room.campaign_costs(case.effects, case.spans, case.panel, CONTACT) == {}
+        return
     contacts = ibis.memtable(
         pd.DataFrame({"campaign_id": [done.campaign_id], "customer_id": ["x"], "arm": [done.arm], "offer_id": ["o"]})
     )
