@@ -86,7 +86,10 @@ def test_rows_of_the_card():
     card = link_entries(PLAN, 5.0, findings, lambda key, **_: key)
     assert list(card["planted"]) == [0.12, -0.40, 5.0] and card["found"].notna().sum() == 1
     assert set(card["why"]) == {""}
-    assert set(link_entries(replace(PLAN, halo=0.3), None, findings, lambda key, **_: key)["why"]) == {"why_mood"}
+    moody = link_entries(replace(PLAN, halo=0.3), None, findings, lambda key, **_: key)
+    assert list(moody["why"]) == ["why_mood", ""]  # nothing was found of the hazard
+    larger = {"satisfaction_rate_effect": {"value": 0.3, "low": 0.2, "high": 0.4}}
+    assert set(link_entries(replace(PLAN, halo=0.3), None, larger, lambda key, **_: key)["why"]) == {""}
     unseen = link_entries(replace(PLAN, confounding=0.5), None, findings, lambda key, **_: key)
     assert set(unseen["why"]) == {"why_confounding"} and len(unseen) == 2
 

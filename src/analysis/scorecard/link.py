@@ -16,7 +16,7 @@ from analysis.simulate.clock import FUTURE_DAYS, OBSERVED_DAYS, PERIOD_DAYS
 from analysis.simulate.satisfaction import SatisfactionPlan, answers, latents
 
 # Keys of the sentences that say what keeps the notebook from the truth: an unseen trait that moves both sides; a mood that colours
-# all answers of a respondent, counts as agreement between them, and so hides how much error they hold.
+# all answers of a respondent, counts as agreement between them, and so hides how much error they hold: effects come out too small.
 CONFOUNDED, MOOD = "why_confounding", "why_mood"
 SPEND_FINDING = "satisfaction_spend_effect"
 
@@ -152,4 +152,8 @@ def link_entries(
         rows.append(finding(words("quantity_spend_effect"), 0.0, findings[SPEND_FINDING]))
     if money is not None:
         rows.append(finding(words("quantity_ten_points_money"), money, findings.get("ten_points_money")))
-    return entries(rows, CONFOUNDED if plan.confounding else MOOD if plan.halo else CHANCE)
+    told = entries(rows, CONFOUNDED if plan.confounding else CHANCE)
+    if plan.halo and not plan.confounding:
+        # A mood makes effects too small, never too large.
+        told.loc[told["found"].abs() < told["planted"].abs(), "why"] = MOOD
+    return told
