@@ -945,7 +945,7 @@ class Study(_Strict):
 
     def _check_comments(self) -> None:
         """Whether comments have a table to go to, and nothing else is made from their text."""
-        comments = self.survey.comments if self.survey else None
+        comments = self.comments
         if comments is None:
             return
         if "survey_responses" not in self.tables:
@@ -985,10 +985,14 @@ class Study(_Strict):
             for column in [*(column for key in same.keys for column in key), *same.compare]:
                 yield "rules.same_person", self.tables["customers"].source, column
 
+    @property
+    def comments(self) -> Comments | None:
+        """What is said of comments; they lie in the source of ``survey_responses``."""
+        return self.survey.comments if self.survey else None
+
     def comments_in(self, source: str) -> Comments | None:
-        """What is said of the comments that ``source`` holds; None where it holds none."""
-        mapping = self.tables.get("survey_responses")
-        return self.survey.comments if mapping and self.survey and mapping.source == source else None
+        """The same where they lie in ``source``; None where it holds none."""
+        return self.comments if self.comments and self.tables["survey_responses"].source == source else None
 
     def hashed(self, source: str) -> tuple[str, ...]:
         """The columns of ``source`` that are hashed when they are read; of comments there is nothing left to hash."""
@@ -998,9 +1002,8 @@ class Study(_Strict):
     @property
     def guarded(self) -> tuple[str, ...]:
         """The raw columns (``source.column``) whose values no result may hold: they are hashed, or comments that become marks."""
-        asked = self.tables.get("survey_responses")
-        comments = self.comments_in(asked.source) if asked else None
-        return tuple(sorted({*self.privacy.personal, *([f"{asked.source}.{comments.column}"] if comments else [])}))
+        comments = [f"{self.tables['survey_responses'].source}.{self.comments.column}"] if self.comments else []
+        return tuple(sorted({*self.privacy.personal, *comments}))
 
     @property
     def digest(self) -> str:

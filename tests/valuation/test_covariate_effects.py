@@ -243,21 +243,7 @@ def test_a_group_that_nobody_came_back_from_is_not_compared():
     assert found is None and "hardly anybody" in why
 
 
-def test_facts_go_beside_the_arguments_of_figures_and_tables():
+def test_facts_go_beside_the_arguments_of_figures_and_tables(taken):
     frame, people, holdout = planted()
     found, _ = run_covariates(frame, people, holdout)
-    taken = {
-        "value",
-        "low",
-        "high",
-        "unit",
-        "reason",
-        "figure",
-        "answer",
-        "head",
-        "columns",
-        "caption",
-        "alt",
-        "customers",
-    }
     assert not taken & set(covariate_facts(found))

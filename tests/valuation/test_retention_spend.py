@@ -271,21 +271,7 @@ def test_the_ratio_is_fiellers_and_covers():
     assert apart.interval == pytest.approx((2.0, -3.0, 7.0))
 
 
-def test_facts_go_beside_the_arguments_of_findings_and_tables(company):
+def test_facts_go_beside_the_arguments_of_findings_and_tables(company, taken):
     lines, customers, summary, value, costs = company
     found, _ = run_marginal_spend(lines, customers, summary, value, costs, START, END, new_value=60.0, margin_rate=0.5)
-    taken = {
-        "value",
-        "low",
-        "high",
-        "unit",
-        "reason",
-        "figure",
-        "answer",
-        "head",
-        "columns",
-        "caption",
-        "alt",
-        "customers",
-    }
     assert not taken & set(marginal_facts(found))

@@ -71,14 +71,20 @@ def list_candidates(
     return found.drop(columns=unneeded).sort_values("customer_id", ignore_index=True)
 
 
-def _people(lines: ibis.Table, customers: pd.DataFrame | None) -> pd.DataFrame:
-    if customers is None:
-        ids = lines.select("customer_id").distinct().to_pandas()
-        return ids.dropna().assign(held_out=False)
+def permissions(customers: pd.DataFrame) -> pd.DataFrame:
+    """Who may be reached: one row a customer with customer_id, consent_email and consent_sms where known, and held_out (by the
+    lasting holdout)."""
     known = customers.drop_duplicates("customer_id")
     out = held_out(known)
     known = known.assign(held_out=False if out is None else out.to_numpy())
     return known[[column for column in _PEOPLE if column in known]].reset_index(drop=True)
+
+
+def _people(lines: ibis.Table, customers: pd.DataFrame | None) -> pd.DataFrame:
+    if customers is None:
+        ids = lines.select("customer_id").distinct().to_pandas()
+        return ids.dropna().assign(held_out=False)
+    return permissions(customers)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.campaigns import design, power, response
 from analysis.campaigns.coupons import arm_face_values, taken_off
+from analysis.campaigns.effects import EffectResults
 from analysis.campaigns.evaluation import CampaignEffect, Pooled, Settings, unexplained_spread
 from analysis.campaigns.money import CampaignProfit, break_even_line, scenarios
 from analysis.campaigns.words import Words
@@ -286,6 +287,10 @@ class Costs:
         """Offers, and the goods behind what coupons took off, at a share of net sales that is margin."""
         return self.offers + (1 - margin) * self.taken_off
 
+    def profit(self, effect: EffectResults, contacts: int, margin: float, confidence: float) -> CampaignProfit:
+        """What a campaign with these costs earned from its effect on sales."""
+        return CampaignProfit(effect, contacts, margin, self.contact, self.offers, confidence, taken_off=self.taken_off)
+
 
 def cost_of(span: pd.Series, assumed: Range | None) -> tuple[float | None, float, str | None]:
     """What one contact and one redeemed offer of a campaign (a row of ``windows``) cost, and where the former comes from.
@@ -342,9 +347,7 @@ def pooled_profit(pooled: Pooled, costs: Costs, margin: Range | None, confidence
     """Profit of the pooled campaigns, or None without an effect or a margin."""
     if pooled.effect is None or margin is None:
         return None
-    return CampaignProfit(
-        pooled.effect, pooled.contacts, margin.value, costs.contact, costs.offers, confidence, taken_off=costs.taken_off
-    )
+    return costs.profit(pooled.effect, pooled.contacts, margin.value, confidence)
 
 
 def pay_facts(
@@ -554,16 +557,7 @@ def campaign_effects(
         for key in zip(known["campaign_id"], known["arm"], strict=True):
             paid = None
             if outcome == "spend" and margin is not None and key in done:
-                cost = costs[key]
-                paid = CampaignProfit(
-                    done[key].results,
-                    done[key].kept,
-                    margin.value,
-                    cost.contact,
-                    cost.offers,
-                    confidence,
-                    taken_off=cost.taken_off,
-                )
+                paid = costs[key].profit(done[key].results, done[key].kept, margin.value, confidence)
             profit, back = (paid.profit(), paid.return_on_spend()) if paid else (None, None)
             gain.append(profit.value if profit else np.nan)
             gives.append(back.value if back else np.nan)

@@ -215,7 +215,8 @@ def household_facts(table: pd.DataFrame, reason: str | None = None) -> dict[str,
     shared, split = int(table["shared"].sum()), int(table["split"].sum())
     facts |= {"shared": shared, "split": split, "share": split / shared if shared else None}
     facts |= {
-        name: int((table["verdict"] == verdict).sum()) for name, verdict in (("mixed", "split"), ("together",) * 2)
+        "mixed": int((table["verdict"] == "split").sum()),
+        "together": int((table["verdict"] == "together").sum()),
     }
     known = table[table["spill"].notna()]
     clear = known[(known["low"] > 0) | (known["high"] < 0)]

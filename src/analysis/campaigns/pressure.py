@@ -29,12 +29,10 @@ class PressureSettings:
     Attributes
     ----------
     days : how far back messages count. most : numbers of messages from here on are one band.
-    least : customers that an arm needs.
     """
 
     days: int = 90
     most: int = 4
-    least: int = 30
     confidence: float = 0.95
 
 

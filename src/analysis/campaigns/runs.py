@@ -9,7 +9,7 @@ import ibis
 import numpy as np
 import pandas as pd
 
-from analysis.campaigns.candidates import Overlap, for_candidates, like_tested
+from analysis.campaigns.candidates import Overlap, for_candidates, like_tested, permissions
 from analysis.campaigns.checks import DesignVerdict, verdict_table
 from analysis.campaigns.coupons import (
     Coupons,
@@ -26,7 +26,6 @@ from analysis.campaigns.experiment import Experiment, Mean, Share, past_columns
 from analysis.campaigns.facts import Range, cost_of
 from analysis.campaigns.gains import ResponseModel, run_response
 from analysis.campaigns.households import household_codes, household_split
-from analysis.campaigns.ledger import held_out
 from analysis.campaigns.policy import PolicyComparison, compare_policies
 from analysis.campaigns.targeting import Targeting, TargetingSettings, allocate, profit_curve, run_targeting
 from analysis.campaigns.uplift import DRLearner, cross_fit_effects, cross_fit_scores
@@ -240,11 +239,7 @@ def _tested(rows: pd.DataFrame, customers: pd.DataFrame | None) -> pd.DataFrame:
     people = rows[["customer_id"]]
     if customers is None:
         return people
-    known = customers.drop_duplicates("customer_id")
-    held = held_out(known)
-    known = known.assign(held_out=False if held is None else held.to_numpy())
-    wanted = [c for c in ("customer_id", "consent_email", "consent_sms", "held_out") if c in known]
-    people = people.merge(known[wanted], on="customer_id", how="left")
+    people = people.merge(permissions(customers), on="customer_id", how="left")
     return people.assign(held_out=people["held_out"].astype("boolean").fillna(False).astype(bool))
 
 

@@ -411,7 +411,7 @@ class _Cleaner:
         return raw.select(**columns)
 
     def _comments(self, table: str) -> Comments | None:
-        return self.study.comments_in(self.study.tables[table].source) if table == "survey_responses" else None
+        return self.study.comments if table == "survey_responses" else None
 
     def _local_date(self, moment: Column, mapping: Mapping, raw: Table) -> Column:
         if mapping.format is None and mapping.timezone in (None, self.study.timezone) and mapping.column:

@@ -83,7 +83,7 @@ def _mapped(study: Study) -> Iterator[tuple[str, str, str]]:
             for made in (mapping.redemptions.campaign_id, mapping.redemptions.customer_id):
                 for column in made.raw_columns:
                     yield mapping.redemptions.source, column, f"{table}.redeemed"
-        if table == "survey_responses" and (comments := study.comments_in(mapping.source)):
+        if table == "survey_responses" and (comments := study.comments):
             for column in comments.columns:
                 yield mapping.source, comments.column, f"{table}.{column}"
 

@@ -193,7 +193,7 @@ def route_facts(chain: ReturnOnQuality, driver: str = "Satisfaction", confidence
     """
     table = chain.routes(driver, confidence=confidence).set_index("route")
     first = str(table.loc[list(ROUTES), "value"].idxmax())
-    total = float(table.loc[list(ROUTES), "value"].sum())
+    total = float(table.loc["total", "value"])
     facts: dict[str, object] = {"first": first, "total": total}
     facts["first_most"] = bool(table.loc[first, "value"] > total / 2 > 0)
     for name, route in (("first", first), ("spend", "spend")):

@@ -13,7 +13,6 @@ from analysis.sources.ingest import (
     fingerprint,
     needed,
     peek,
-    personal_columns,
     prepare,
     sampled,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "key_mark",
     "needed",
     "peek",
-    "personal_columns",
     "prepare",
     "sampled",
 ]

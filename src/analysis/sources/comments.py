@@ -70,14 +70,13 @@ def check_alone(study: Study, name: str) -> None:
     SourceError
         One line with the place in the study's file and the cure.
     """
-    asked = study.tables.get("survey_responses")
-    comments = study.comments_in(asked.source) if asked else None
-    if comments is None or name == asked.source:
+    if study.comments is None or study.comments_in(name):
         return
-    if shared := _shared(study.sources[name], study.sources[asked.source], study.name):
+    asked = study.tables["survey_responses"].source
+    if shared := _shared(study.sources[name], study.sources[asked], study.name):
         raise SourceError(
-            f"studies/{study.name}/study.yaml: sources.{name}: {shared} source {asked.source}, of whose column "
-            f"{comments.column!r} only the themes of survey.comments may be stored; make its tables from source {asked.source} "
+            f"studies/{study.name}/study.yaml: sources.{name}: {shared} source {asked}, of whose column "
+            f"{study.comments.column!r} only the themes of survey.comments may be stored; make its tables from source {asked} "
             "too, or from a file, sheet or view without that column"
         )
 

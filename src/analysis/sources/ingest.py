@@ -90,11 +90,6 @@ def peek(source: Source, study: str) -> tuple[str, ...]:
     )
 
 
-def personal_columns(study: Study, name: str) -> list[str]:
-    """The columns of the source ``name`` that are hashed at the door."""
-    return list(study.hashed(name))
-
-
 def bring_in(study: Study, name: str) -> RawTable:
     """Bring the source ``name`` of ``study`` in, or find it already there.
 
@@ -112,7 +107,7 @@ def bring_in(study: Study, name: str) -> RawTable:
     source = study.sources[name]
     check_alone(study, name)
     parts = _parts(study, name)
-    personal = personal_columns(study, name)
+    personal = study.hashed(name)
     columns = _agreed({part.label: part.columns(source) for part in parts})
     for column in personal:
         if column not in columns:
@@ -160,7 +155,7 @@ class _Part:
     def open(self) -> readers.Readable:
         return _checked(readers.read_file(self.file, self.source) if self.file else readers.database(self.source))
 
-    def write(self, study: Study, name: str, personal: list[str]) -> None:
+    def write(self, study: Study, name: str, personal: tuple[str, ...]) -> None:
         """Read the raw file and store it, whole or not at all."""
         readable = self.open()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +222,7 @@ class _Part:
             ) from None
 
 
-def _guards(study: Study, name: str, personal: list[str], pseudonyms: Pseudonyms) -> dict[str, Guard]:
+def _guards(study: Study, name: str, personal: tuple[str, ...], pseudonyms: Pseudonyms) -> dict[str, Guard]:
     """What the columns of people become, and the rows that do not fit the header; nothing where there are no such columns."""
     guards: dict[str, Guard] = dict.fromkeys(personal, pseudonyms.of)
     if personal:
@@ -255,7 +250,7 @@ def _writer(path: Path, columns: tuple[str, ...]) -> pq.ParquetWriter:
 
 def _parts(study: Study, name: str) -> list[_Part]:
     source = study.sources[name]
-    personal = personal_columns(study, name)
+    personal = study.hashed(name)
     options = source.model_dump(mode="json", include=set(_READING))
     shared = [FORMAT_VERSION, options, personal, hashlib.sha256(key()).hexdigest() if personal else ""]
     if comments := study.comments_in(name):

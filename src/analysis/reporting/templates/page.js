@@ -33,8 +33,6 @@ const reveal = () => {
 };
 addEventListener("hashchange", reveal);
 addEventListener("beforeprint", openAll);
-// A second tap on the same entry of the contents changes no address.
-document.querySelectorAll("#contents a").forEach((link) => link.addEventListener("click", () => setTimeout(reveal)));
 reveal();
 
 if (button && blocks.length) {
