@@ -7,9 +7,10 @@ algebra, and for DuckDB where it makes the customer summary. CPU seconds count f
 ``history`` (transactions to one row a customer: the frequency, recency, age and mean spend that every library makes), ``summary``
 (all columns of ours, with days since the last purchase, orders, spend and margin, beside the same four of the peers), ``bg``,
 ``pareto`` and ``spend`` (fits of BG/NBD, Pareto/NBD and gamma-gamma), ``value`` (discounted 12-month value of every customer at
-the fitted BG/NBD and gamma-gamma) and, ours alone, ``score`` (Pareto/NBD fitted on counts of equal customers, then every customer
-scored in Arrow batches, from Parquet to Parquet). pymc-marketing fits by maximum a posteriori. A peer runs a task up to the
-largest size that it finishes in two minutes. Prints for each case
+the fitted BG/NBD and gamma-gamma) and, ours alone, ``bg-counted`` and ``pareto-counted`` (the same fits where equal customers
+have been counted, as an engine does) and ``score`` (Pareto/NBD fitted on such counts, then every customer scored in Arrow
+batches, from Parquet to Parquet). pymc-marketing fits by maximum a posteriori. A peer runs a task up to the largest size that
+it finishes in two minutes. Prints for each case
 
     RATIO valuation-<size>-<task> <peer> <CPU seconds of the peer / ours>
 
@@ -44,7 +45,8 @@ PEERS = {
     "pymc-marketing": ("pymc-marketing==0.19.2", "pyarrow"),
 }
 SUMMARIES = ("history", "summary")
-TASKS = (*SUMMARIES, "bg", "pareto", "spend", "value", "score")
+OURS_ALONE = ("bg-counted", "pareto-counted", "score")
+TASKS = (*SUMMARIES, "bg", "pareto", "spend", "value", *OURS_ALONE)
 LAST_DAY = "1998-06-30"
 DISCOUNT = 0.01  # a month
 DAYS = 360.0  # twelve months of thirty days, as lifetimes counts them
@@ -171,6 +173,11 @@ def ours(task: str, files: Path) -> None:
         _measured(lambda: _scored(files))
         return
     summary = pd.read_parquet(files / "summary.parquet")
+    if task in OURS_ALONE:
+        counted = valuation.equal_customers(ibis.memtable(summary))
+        model = {"bg-counted": valuation.BGNBD, "pareto-counted": valuation.ParetoNBD}[task]
+        _measured(lambda: list(model(*(counted[c] for c in columns), weights=counted["customers"]).fit().params))
+        return
     models = {
         "bg": lambda: valuation.BGNBD(*(summary[c] for c in columns)).fit(),
         "pareto": lambda: valuation.ParetoNBD(*(summary[c] for c in columns)).fit(),
@@ -374,7 +381,7 @@ def one_size(size: str, too_slow: set[tuple[str, str]]) -> list[str]:
             raise SystemExit(f"{case_name(size)}-{task}: ours failed")
         reached = _reached(task, files, mine)
         rows.append(_row(size, task, "ours", mine, reached, "", ""))
-        for peer in PEERS if task != "score" else ():
+        for peer in PEERS if task not in OURS_ALONE else ():
             if (peer, task) in too_slow:
                 continue
             cost = _child(peer, peer, task, files, limit=LIMIT)
@@ -398,11 +405,18 @@ def one_size(size: str, too_slow: set[tuple[str, str]]) -> list[str]:
 def _reached(task: str, files: Path, cost: measure.Cost) -> float:
     """What a way found, as one number: a log-likelihood, or a total."""
     found = cost.said["found"]
-    return _child("ours", "likelihood", task, files, *found).said["llf"] if task in PARAMETERS else found
+    model = _model(task)
+    return _child("ours", "likelihood", model, files, *found).said["llf"] if model else found
+
+
+def _model(task: str) -> str | None:
+    """Which model a task fits; None where it fits none."""
+    name = task.removesuffix("-counted")
+    return name if name in PARAMETERS else None
 
 
 def _row(size: str, task: str, way: str, cost: measure.Cost, reached: float, ratio: str, same: str) -> str:
-    number = f"{reached:,.4f}" if task in PARAMETERS else f"{reached:,.0f}"
+    number = f"{reached:,.4f}" if _model(task) else f"{reached:,.0f}"
     return f"| {size} | {task} | {way} | {cost.said['cpu']:.3f} | {cost.memory:.2f} | {number} | {ratio} | {same} |"
 
 

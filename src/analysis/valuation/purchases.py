@@ -174,6 +174,11 @@ class Cells:
                 part *= coding.size
                 part += coding.codes(column, rows, dtype)
             key[rows] = part
+        if _increasing(key):
+            # they are cells already, as equal_customers counts them
+            _check_rows(columns)
+            count = np.ones(len(key)) if weights is None else np.array(weights, dtype=float)
+            return cls(*(column.copy() for column in columns), count, np.arange(len(key)) if index else None)
         distinct, count, of = counted(key, math.prod(sizes), weights, index)
         rest, age = np.divmod(distinct, sizes[2])
         x, last = np.divmod(rest, sizes[1])
@@ -415,6 +420,10 @@ def _in_parts(column: Array, parts: float) -> bool:
     return True
 
 
+def _increasing(key: NDArray[np.int64]) -> bool:
+    return bool((key[1:_BLOCK] > key[: _BLOCK - 1][: len(key) - 1]).all() and (key[1:] > key[:-1]).all())
+
+
 def counted(
     key: NDArray[np.int64], size: int, weights: ArrayLike | None, index: bool
 ) -> tuple[NDArray[np.int64], Array, NDArray[np.intp] | None]:
@@ -545,10 +554,12 @@ class PurchaseModel:
         self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike, weights: ArrayLike | None = None
     ) -> None:
         if weights is not None:
-            frequency, recency, T = checked_histories(frequency, recency, T)
-            weight = checked_weights(weights, len(frequency))
-            used = weight > 0
-            frequency, recency, T, weights = (v[used] for v in (frequency, recency, T, weight))
+            frequency, recency, T = _columns(frequency, recency, T)
+            weights = checked_weights(weights, len(frequency))
+            used = weights > 0
+            if not used.all():
+                checked_histories(frequency, recency, T)
+                frequency, recency, T, weights = (v[used] for v in (frequency, recency, T, weights))
         self.cells = Cells.of(frequency, recency, T, weights=weights, index=False)
         self.nobs = whole(self.cells.count.sum())
 
