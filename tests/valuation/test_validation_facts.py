@@ -247,6 +247,14 @@ def test_win_back_is_an_upper_bound_with_an_interval(base):
     assert table["worth"].str.fullmatch(r"−?\$[\d.,]+ \(−?\$[\d.,]+ – −?\$[\d.,]+\)").all()
 
 
+def test_who_is_on_both_lists_is_said(base):
+    found, _ = won(base)
+    warning, _ = warned(base)
+    both = valuation.win_back_list(found, warning).set_index("customer_id")["on_early_warning"]
+    assert set(both[both].index) == set(found.frame["customer_id"]) & set(valuation.warning_list(warning)["customer_id"])
+    assert not valuation.win_back_list(found, None)["on_early_warning"].any()
+
+
 def test_without_cost_and_incentive_no_uplift_is_asked_for(base):
     found, _ = won(base, contact_cost=None)
     assert valuation.win_back_facts(found, base.value, 0.0, None)["needed"] is None

@@ -157,6 +157,7 @@ from analysis.valuation.validation_facts import (
     warning_list,
     warning_table,
     win_back_facts,
+    win_back_list,
     win_back_table,
 )
 from analysis.valuation.winback import History, WinBack, return_history, win_back
@@ -346,6 +347,7 @@ __all__ = [
     "whale_curve",
     "win_back",
     "win_back_facts",
+    "win_back_list",
     "win_back_table",
     "with_group_limits",
     "with_profit_and_potential",

@@ -366,6 +366,12 @@ def win_back_facts(
     }
 
 
+def win_back_list(found: WinBack, warning: EarlyWarning | None) -> pd.DataFrame:
+    """The ranking for export: one row a lapsed customer, and `on_early_warning`, whether :func:`warning_list` names them too."""
+    warned = [] if warning is None else warning_list(warning)["customer_id"]
+    return found.frame.assign(on_early_warning=found.frame["customer_id"].isin(warned))
+
+
 def win_back_table(found: WinBack, fmt: Formatter) -> pd.DataFrame:
     """The lapsed by group with intervals in words; see `WINBACK_COLUMNS`."""
     names = ["probability", "expected_value"]
