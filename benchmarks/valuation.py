@@ -439,8 +439,9 @@ def main(sizes: list[str]) -> None:
 def _keep(size: str, found: list[str]) -> None:
     """Put the rows of a size into the file of results; other sizes keep theirs."""
     before = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
-    kept = [row for row in before if _size(row) not in (None, size)]
     machine = measure.machine("numpy", "scipy", "duckdb", "pandas")
+    # what another machine, or other versions, took says nothing beside this one
+    kept = [row for row in before if _size(row) not in (None, size)] if before and machine in before[0] else []
     head = [
         f"`make bench ONLY=valuation` (10,000,000 customers: `SIZE=full`), {machine}; peers: "
         + ", ".join(wanted[0] for wanted in PEERS.values()),

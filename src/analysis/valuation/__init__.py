@@ -13,7 +13,7 @@ from analysis.valuation.acquisition import (
 )
 from analysis.valuation.audit import Audit, audit_period, customer_base_audit
 from analysis.valuation.bg_bb import BGBB, BGBBResults
-from analysis.valuation.bg_cnbd_k import BGCNBDk
+from analysis.valuation.bg_cnbd_k import BGCNBDk, MBGCNBDk
 from analysis.valuation.bg_nbd import BGNBD, BGNBDResults
 from analysis.valuation.cohorts import Cohorts, cohorts
 from analysis.valuation.concentration import Concentration, Estimate, concentration, gini, lorenz
@@ -205,6 +205,7 @@ __all__ = [
     "GrowthValue",
     "History",
     "Holdout",
+    "MBGCNBDk",
     "MBGNBDResults",
     "MarginalSpend",
     "ModelNotFitted",

@@ -176,14 +176,16 @@ class BGCNBDkResults(PurchaseResults):
         cells = Cells.of(frequency, recency, T)
         weight = _stage_weights(r, alpha, k, cells)[0]
         weight /= weight.sum(axis=0)
-        passed = np.repeat(np.arange(float(k)), len(cells.x))
-        x, age = np.tile(cells.x, k), np.tile(cells.T, k)
+        # what comes depends on the last purchase only through the stages passed since, which `weight` holds
+        level, watched, pair = cells.age_pairs
+        passed = np.repeat(np.arange(float(k)), len(level))
+        x, age = np.tile(level, k), np.tile(watched, k)
 
         def expected(horizon: float) -> Array:
             rows = _expected_count(
                 r + k * x + passed, alpha + age, a, b + x + at_once, passed, np.full_like(x, horizon), k
             )
-            return (weight * rows.reshape(weight.shape)).sum(axis=0)
+            return (weight * rows.reshape(k, -1)[:, pair]).sum(axis=0)
 
         total = np.exp(-discount * t) * expected(t)
         if discount > 0.0:

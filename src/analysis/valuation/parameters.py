@@ -15,8 +15,8 @@ class Parameters(BaseModel):
     study: str = "sample"
     horizon_weeks: int = Field(52, ge=1, le=520)
     holdout_weeks: int = Field(13, ge=1, le=260)
-    top_share: float = Field(0.20, gt=0.0, lt=1.0)
-    bins: int = Field(5, ge=2, le=5)
+    top_share: float = Field(0.20, ge=0.01, le=0.5)
+    bins: int = Field(5, ge=5, le=5)
     draws: int = Field(400, ge=100, le=10_000)
     saved: float = Field(0.20, gt=0.0, le=1.0)
     lapse_weeks: int = Field(13, ge=1, le=260)
