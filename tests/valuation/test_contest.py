@@ -1,6 +1,7 @@
 """The contest: nobody learns from the tested period, the best wins whichever it is, ties are said."""
 
 import datetime as dt
+from dataclasses import replace
 
 import ibis
 import numpy as np
@@ -8,7 +9,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.valuation.contest import BOOSTING, MEASURED, RFM_SCORE, contest, contest_splits, rfm_forecast
+from analysis.valuation.contest import (
+    BOOSTING,
+    FEATURES,
+    MEASURED,
+    RFM_SCORE,
+    boosted_forecast,
+    contest,
+    contest_splits,
+    rfm_forecast,
+)
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE, evaluate_holdout
 
 START = dt.date(2022, 1, 1)
@@ -66,12 +76,61 @@ def test_the_earlier_split_ends_where_the_later_one_begins(setting):
     assert (splits.later["recency_days"] == splits.later["T"] - splits.later["recency"]).all()
 
 
+def test_the_learner_sees_every_period_that_has_history_before_it(setting):
+    orders, lines, splits, *_ = setting
+    # 600 days in periods of 140: tested from day 460; learnt from day 320 and 180, and from day 40 there is too little before
+    assert len(splits.learnt_from) == 2
+    end = START + dt.timedelta(days=599)
+    found = contest_splits(lines, START, end, 10).learnt_from
+    for k, period in enumerate(found):
+        cut = 599 - 70 * (k + 2)
+        known = orders.loc[orders["day"] <= cut, "customer_id"]
+        assert period["customer_id"].tolist() == sorted(known.unique()) and cut + 1 >= 70
+        later = orders[(orders["day"] > cut) & (orders["day"] <= cut + 70) & orders["customer_id"].isin(known)]
+        assert period["holdout_spend"].sum() == pytest.approx(later["net_amount"].sum())
+    assert len(found) == 6 and len(contest_splits(lines, START, end, 10, windows=1).learnt_from) == 1
+
+
+def test_other_orders_in_the_tested_weeks_change_no_forecast(setting):
+    orders, _, splits, *_ = setting
+    tested = orders["day"] > 599 - 140
+    other = orders[~tested | (np.arange(len(orders)) % 3 > 0)].copy()
+    other.loc[other["day"] > 599 - 140, "net_amount"] *= 7.0
+    changed = contest_splits(as_lines(other), START, START + dt.timedelta(days=599), 20)
+    assert not np.allclose(changed.later["holdout_spend"], splits.later["holdout_spend"])
+    forecast, again = (boosted_forecast(one.learnt_from, one.later) for one in (splits, changed))
+    assert again == pytest.approx(forecast, rel=1e-12)
+    assert rfm_forecast(changed.earlier, changed.later) == pytest.approx(rfm_forecast(splits.earlier, splits.later))
+
+
+def flat_period(rng, n, mean):
+    """A period whose features say nothing about the spend in it."""
+    names = [name for name in FEATURES if name not in ("buying_rate", "spend_rate")]
+    return pd.DataFrame(rng.random((n, len(names))), columns=names).assign(
+        holdout_spend=mean * rng.gamma(50.0, 0.02, n)
+    )
+
+
+def test_the_learner_learns_from_all_periods_in_any_currency_and_takes_a_net_return_as_nothing():
+    rng = np.random.default_rng(7)
+    old, new, tested = flat_period(rng, 400, 1.0), flat_period(rng, 400, 9.0), flat_period(rng, 400, 5.0)
+    stacked = boosted_forecast([new, old], tested)
+    alone = [boosted_forecast(period, tested).mean() for period in (old, new)]
+    assert alone == pytest.approx([1.0, 9.0], rel=0.05) and 2.0 < stacked.mean() < 8.0
+    cents = [period.assign(holdout_spend=100 * period["holdout_spend"]) for period in (new, old)]
+    assert boosted_forecast(cents, tested) == pytest.approx(100 * stacked)
+    back = new.assign(holdout_spend=new["holdout_spend"].where(new.index % 5 > 0, -50.0))
+    nothing = back.assign(holdout_spend=back["holdout_spend"].clip(lower=0.0))
+    forecast = boosted_forecast(back, tested)
+    assert (forecast > 0).all() and forecast == pytest.approx(boosted_forecast(nothing, tested))
+
+
 def test_nothing_that_was_tested_was_learnt_from(setting):
     """Whatever happens in the tested period, no forecast changes; only the scores do."""
     _, _, splits, holdout, found = setting
     rng = np.random.default_rng(1)
     spend = rng.permutation(splits.later["holdout_spend"].to_numpy())
-    other = contest(type(splits)(splits.later.assign(holdout_spend=spend), splits.earlier, ""), holdout, replications=2)
+    other = contest(replace(splits, later=splits.later.assign(holdout_spend=spend)), holdout, replications=2)
     columns = [RFM_SCORE, BOOSTING]
     pd.testing.assert_frame_equal(other.forecasts[columns], found.forecasts[columns])
     assert not np.allclose(other.scores["rmse"], found.scores["rmse"])
@@ -166,6 +225,6 @@ def test_another_split_and_an_empty_future_are_refused(setting):
     other = contest_splits(lines, START, START + dt.timedelta(days=599), 10)
     with pytest.raises(ValueError, match="not of the later split"):
         contest(other, holdout)
-    nothing = type(splits)(splits.later.assign(holdout_spend=0.0), splits.earlier, "")
+    nothing = replace(splits, later=splits.later.assign(holdout_spend=0.0))
     with pytest.raises(ValueError, match="nobody known before bought"):
         contest(nothing, holdout)

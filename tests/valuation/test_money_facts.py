@@ -374,7 +374,8 @@ def test_potential_fills_its_column_and_no_other(entry):
 
 
 def test_potential_and_profit_stay_null_where_they_are_not_known():
-    nothing, reason = run_growth(BASE.assign(margin=np.nan), VALUE, LINES, None, START, END)
+    unknown = replace(VALUE, frame=VALUE.frame.assign(residual_value=np.nan))
+    nothing, reason = run_growth(BASE.assign(margin=np.nan), unknown, LINES, None, START, END)
     assert nothing is None and "margin" in sentence("no_growth", reason=reason)
     few = VALUE.frame.head(3)
     small = customer_value(

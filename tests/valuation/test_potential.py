@@ -1,4 +1,4 @@
-"""Growth potential: peers by hand, what is never negative, tiny groups, share of wallet, intervals."""
+"""Growth potential: peers by hand, luck is no room, what is never negative, tiny groups, share of wallet, intervals."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.theme import png
-from analysis.valuation import money_figures, weekly_discount
+from analysis.valuation import NBD, money_figures, weekly_discount
 from analysis.valuation.potential import FEW_PEERS, NO_MARGIN, TOO_NEW, growth_value
 
 FMT = Formatter("en", "USD")
@@ -42,6 +42,65 @@ def test_by_hand():
     d = weekly_discount(0.1)
     less = growth_value(base(margin), 10, discount=d).total.value
     assert less == pytest.approx(found.total.value * (1 - np.exp(-10 * d)) / (10 * d))
+
+
+def test_levels_are_what_is_expected_of_one_who_is_active():
+    levels, alive = np.arange(1.0, 42.0), np.full(41, 0.25)
+    found = growth_value(base(np.full(41, np.nan)), 10, expected_value=10 * alive * levels, probability_alive=alive)
+    assert found.frame["own_level"].to_numpy() == pytest.approx(levels)
+    assert found.frame["growth_value"].to_numpy() == pytest.approx(2.5 * np.maximum(31 - levels, 0))
+    # the discount of the forecast is undone in the level, and done once to the room
+    rate = 0.1
+    factor = (1 - np.exp(-10 * rate)) / (10 * rate)
+    later = growth_value(base(levels), 10, expected_value=10 * factor * levels, discount=rate)
+    assert later.frame["own_level"].to_numpy() == pytest.approx(levels)
+    assert later.total.value == pytest.approx(4 * factor * found.total.value)
+    gone = growth_value(
+        base(levels), 10, expected_value=np.r_[0.0, levels[1:]], probability_alive=np.r_[0.0, alive[1:]]
+    )
+    assert gone.frame["growth_value"].iloc[0] == gone.frame["own_level"].iloc[0] == 0.0
+    some = growth_value(base(levels), 10, expected_value=np.r_[np.nan, levels[1:]]).frame
+    assert some["reason"].iloc[0] == NO_MARGIN and np.isnan(some["growth_value"].iloc[0])
+
+
+def test_a_doubt_that_forecasts_share_widens_the_range_of_the_room():
+    levels = np.arange(1.0, 42.0)
+    sure = growth_value(base(levels), 10, expected_value=10 * levels).total
+    doubted = growth_value(base(levels), 10, expected_value=10 * levels, doubt=0.1).total
+    half = np.hypot(sure.high - sure.value, 1.959964 * 0.1 * sure.value)
+    assert (doubted.value, doubted.high - doubted.value) == pytest.approx((sure.value, half))
+
+
+def buyers(rate, rng, weeks=52, each=6.0):
+    """A year of customers who buy at a weekly rate, and what the NBD model expects of the next in margin."""
+    bought = rng.poisson(rate * weeks)
+    summary = base(each * bought, frequency=bought)
+    age = np.full(len(bought), float(weeks))
+    model = NBD(bought, np.where(bought > 0, weeks - 1.0, 0.0), age).fit()
+    return summary, each * model.expected_purchases(weeks, bought, np.where(bought > 0, weeks - 1.0, 0.0), age)
+
+
+def test_luck_is_no_room_to_grow():
+    """Customers of equal true rates have no room; levels of the past find a tenth of all margin."""
+    summary, expected = buyers(np.full(2000, 0.2), np.random.default_rng(1))
+    past, found = growth_value(summary, 52), growth_value(summary, 52, expected_value=expected)
+    assert past.total.low > 0.05 * expected.sum()
+    assert found.total.value < 0.01 * expected.sum() and found.total.low < 0.005 * expected.sum()
+
+
+def test_the_best_bring_the_level_that_they_are_said_to_have():
+    rng, weeks, each = np.random.default_rng(2), 52, 6.0
+    rate = 0.05 * rng.gamma(2.0, 0.5, 4000)
+    summary, expected = buyers(rate, rng)
+    true = each * weeks * rate
+    ratio = {}
+    for name, given_value in (("past", None), ("forecast", expected)):
+        frame = growth_value(summary, weeks, expected_value=given_value, bands=1).frame
+        best = (frame["own_level"] >= frame["peer_level"]).to_numpy()
+        ratio[name] = weeks * frame["own_level"][best].sum() / true[best].sum()
+    # four standard errors: given what was bought, a true rate varies by no more than so many purchases would
+    error = 4 * np.sqrt(each / expected[best].sum())
+    assert abs(ratio["forecast"] - 1) < error < ratio["past"] - 1
 
 
 def test_peers_share_how_long_and_how_often():
@@ -127,6 +186,8 @@ def test_never_negative_and_the_same_in_any_order(margin, seed):
         (base([1.0]), {"quantile": 0.3}, "quantile"),
         (base([1.0]), {"quantile": 1.0}, "quantile"),
         (base([1.0]), {"min_peers": 1}, "two peers"),
+        (base([1.0]), {"doubt": -0.1}, "doubt"),
+        (base([1.0]), {"expected_value": [np.nan]}, "no value is expected"),
         (base([1.0]), {"probability_alive": [np.nan]}, "probability of being alive"),
     ],
 )

@@ -235,23 +235,46 @@ def test_a_base_without_habits_gives_the_reason(base):
 # -- win-back
 
 
-def test_win_back_is_an_upper_bound_with_an_interval(base):
+def test_win_back_has_a_gain_and_an_upper_bound_with_intervals(base):
     found, reason = won(base)
     assert not reason
     facts = valuation.win_back_facts(found, base.value, 0.0, 0.5)
     assert facts["brings_low"] <= facts["brings"] <= facts["brings_high"]
     assert facts["return_low"] < facts["return_share"] < facts["return_high"]
     assert facts["needed"] > 0 and facts["lapse_weeks"] == 8
+    assert facts["raised"] == 0.2 and facts["pays"] <= facts["worth_it"] and facts["gain"] < facts["brings"]
+    more, _ = won(base, raised=1.0)
+    facts = valuation.win_back_facts(more, base.value, 0.0, 0.5)
+    assert facts["gain_low"] < facts["gain"] < facts["gain_high"] and facts["pays"] > found.pays
     table = valuation.win_back_table(found, FMT)
     assert table["customers"].tolist() == found.groups["customers"].tolist()
-    assert table["worth"].str.fullmatch(r"−?\$[\d.,]+ \(−?\$[\d.,]+ – −?\$[\d.,]+\)").all()
+    assert set(valuation.WINBACK_COLUMNS) <= set(table)
+    for column in ("gain", "worth"):
+        assert table[column].str.fullmatch(r"−?\$[\d.,]+ \(−?\$[\d.,]+ – −?\$[\d.,]+\)").all()
 
 
-def test_who_is_on_both_lists_is_said(base):
+def test_the_first_line_of_the_list_is_the_first_to_approach_in_round_numbers(base):
     found, _ = won(base)
-    warning, _ = warned(base)
+    # in whatever order the ranking comes
+    listed = valuation.win_back_list(replace(found, frame=found.frame.sample(frac=1.0, random_state=1)), None)
+    assert listed["rank"].tolist() == list(range(1, len(listed) + 1)) and listed["gain"].iloc[0] == listed["gain"].max()
+    first = found.frame.loc[found.frame["gain"].idxmax()]
+    row = listed.iloc[0]
+    assert row["customer_id"] == first["customer_id"] and list(listed)[:2] == ["customer_id", "rank"]
+    assert (row["gain"], row["second_value"]) == (round(first["gain"], 2), round(first["second_value"], 2))
+    assert (row["probability"], row["silent_weeks"]) == (
+        round(first["probability"], 3),
+        round(first["silent_weeks"], 1),
+    )
+
+
+def test_who_is_on_both_lists_is_said(base, warning):
+    found, _ = won(base)
     both = valuation.win_back_list(found, warning).set_index("customer_id")["on_early_warning"]
-    assert set(both[both].index) == set(found.frame["customer_id"]) & set(valuation.warning_list(warning)["customer_id"])
+    assert both.any() and not both.all()
+    assert set(both[both].index) == set(found.frame["customer_id"]) & set(
+        valuation.warning_list(warning)["customer_id"]
+    )
     assert not valuation.win_back_list(found, None)["on_early_warning"].any()
 
 
@@ -264,9 +287,10 @@ def test_without_cost_and_incentive_no_uplift_is_asked_for(base):
 
 
 def test_few_to_win_back_show_no_money(base):
-    found, _ = won(base)
+    found, _ = won(base, raised=1.0)
     facts = valuation.win_back_facts(found, base.value, 0.0, 0.5, small_group=10_000)
     assert facts["brings"] is None and "fewer than 10000" in facts["brings_reason"] and facts["needed"] is None
+    assert found.pays and facts["gain"] is None and "fewer than 10000" in facts["gain_reason"]
 
 
 @pytest.mark.parametrize(

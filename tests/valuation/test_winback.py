@@ -1,6 +1,7 @@
 """Win-back: returns and second lives counted from history, money as defined, clear words where there is none."""
 
 import datetime as dt
+from dataclasses import replace
 
 import ibis
 import numpy as np
@@ -84,39 +85,70 @@ def test_returns_too_late_to_be_followed_do_not_look_poor():
 def test_the_value_of_winning_back_is_its_definition(setting):
     _, _, lines, end, history = setting
     summary = to_frame(customer_summary(lines, end, 1.0))
-    found = win_back(summary, history, margin=0.5, incentive=2.0, contact_cost=0.25)
+    found = win_back(summary, history, margin=0.5, incentive=2.0, contact_cost=0.25, rise=0.5)
     frame = found.frame
     p, v = frame["probability"].to_numpy(), frame["second_value"].to_numpy()
     assert found.customers == (summary["recency_days"] >= 84).sum() == len(frame)
     assert frame["expected_value"].to_numpy() == pytest.approx(p * (v - 2.0) - 0.25)
-    # at the largest incentive nothing is left
-    assert p * (v - frame["most_incentive"].to_numpy()) == pytest.approx(0.25)
-    assert frame["rank"].tolist() == list(range(1, len(frame) + 1)) and frame["expected_value"].is_monotonic_decreasing
-    assert (frame["expected_value_low"] < frame["expected_value"]).all()
-    assert found.worth_it == (frame["expected_value"] > 0).sum()
-    assert found.expected_value.value == pytest.approx(frame.loc[frame["expected_value"] > 0, "expected_value"].sum())
-    assert found.expected_value.low < found.expected_value.value < found.expected_value.high
+    assert frame["rank"].tolist() == list(range(1, len(frame) + 1)) and frame["gain"].is_monotonic_decreasing
+    for name, count, total in (
+        ("expected_value", found.worth_it, found.expected_value),
+        ("gain", found.pays, found.gain),
+    ):
+        assert (frame[f"{name}_low"] < frame[name]).all() and (frame[name] < frame[f"{name}_high"]).all()
+        worth_it = frame.loc[frame[name] > 0, name]
+        assert count == len(worth_it) and total.value == pytest.approx(worth_it.sum())
+        assert total.low < total.value < total.high
     assert "customer_id" not in found.groups and found.groups["customers"].min() >= 10
+    assert not [name for name in frame if name.endswith("_error")]
 
 
 def test_those_who_come_anyway_are_not_a_gain(setting):
+    """An offer gains by those whom it brings in addition, and is paid for everybody who comes."""
     _, _, lines, end, history = setting
     summary = to_frame(customer_summary(lines, end, 1.0))
-    base = win_back(summary, history, incentive=2.0, contact_cost=0.25).frame.set_index("customer_id")
-    none = win_back(summary, history, incentive=2.0, contact_cost=0.25, uplift=0.0).frame.set_index("customer_id")
-    lost = -base["probability"].reindex(none.index).to_numpy() * 2.0 - 0.25
-    assert none["expected_value"].to_numpy() == pytest.approx(lost)
-    some = win_back(summary, history, incentive=2.0, contact_cost=0.25, uplift=0.5).frame
+    none = win_back(summary, history, incentive=2.0, contact_cost=0.25, rise=0.0)
+    assert none.frame["gain"].to_numpy() == pytest.approx(-none.frame["probability"].to_numpy() * 2.0 - 0.25)
+    assert none.pays == 0 and none.gain.value == 0.0 and none.gain.reason
+    some = win_back(summary, history, incentive=2.0, contact_cost=0.25, rise=0.5).frame
     p, v, u, most, gain = (
-        some[["probability", "second_value", "break_even_uplift", "most_incentive", "expected_value"]].to_numpy().T
+        some[["probability", "second_value", "break_even_rise", "most_incentive", "gain"]].to_numpy().T
     )
     assert gain == pytest.approx(0.5 * p * v - 1.5 * p * 2.0 - 0.25)
+    # at the largest incentive nothing is left
     assert 1.5 * p * most == pytest.approx(0.5 * p * v - 0.25)
-    # at the break-even uplift the offer is worth nothing
+    # at the break-even rise the offer is worth nothing
     assert p * (1 + u) * (v - 2.0) - p * v == pytest.approx(np.full(len(some), 0.25))
     dear = win_back(summary, history, incentive=1e6)
-    assert np.isinf(dear.frame["break_even_uplift"]).all() and dear.worth_it == 0
+    assert np.isinf(dear.frame["break_even_rise"]).all() and dear.worth_it == dear.pays == 0
     assert dear.expected_value.reason == "no lapsed customer is worth the offer"
+
+
+def test_a_higher_rise_pays_for_more_and_nobody_returns_more_surely_than_sure(setting):
+    _, _, lines, end, history = setting
+    summary = to_frame(customer_summary(lines, end, 1.0))
+    found = [win_back(summary, history, contact_cost=1.5, rise=rise) for rise in (0.1, 0.2, 0.4)]
+    assert found[0].pays < found[2].pays and found[0].gain.value < found[1].gain.value < found[2].gain.value
+    assert len({one.expected_value for one in found}) == 1 and found[2].gain.value < found[2].expected_value.value
+    most = win_back(summary, history, contact_cost=1.5, rise=1e6).frame
+    p, v = most["probability"].to_numpy(), most["second_value"].to_numpy()
+    assert most["gain"].to_numpy() == pytest.approx((1 - p) * v - 1.5)
+
+
+def test_the_range_of_the_gain_is_that_of_chances_and_worths_by_hand(setting):
+    """Chances err by group, worths by band: so do the totals, in full within each and in squares across."""
+    _, _, lines, end, history = setting
+    summary = to_frame(customer_summary(lines, end, 1.0))
+    worth = history.second_value.assign(
+        low=history.second_value["worth"] - 0.3, high=history.second_value["worth"] + 0.3
+    )
+    history = replace(history, second_value=worth)
+    found = win_back(summary, history, rise=0.2)
+    each = found.frame["second_value"] / 1.5
+    half_p = (found.frame["probability_high"] - found.frame["probability_low"]) / 2 * 0.2 * found.frame["second_value"]
+    half_worth = 0.3 * each * 0.2 * found.frame["probability"]
+    squares = sum((half**2).sum() for half in (h.groupby(found.frame["silence"]).sum() for h in (half_p, half_worth)))
+    assert found.gain.high - found.gain.value == pytest.approx(np.sqrt(squares))
 
 
 def test_expected_spend_may_come_from_a_model(setting):
@@ -166,6 +198,8 @@ def test_too_little_history_is_one_sentence(setting):
     summary = to_frame(customer_summary(lines, end, 1.0))
     with pytest.raises(ValueError, match="not negative"):
         win_back(summary, history, incentive=-1.0)
+    with pytest.raises(ValueError, match="not negative"):
+        win_back(summary, history, rise=-0.1)
     with pytest.raises(ValueError, match="nobody has been silent"):
         win_back(summary.assign(recency_days=1.0), history)
 
@@ -175,8 +209,5 @@ def test_a_customer_of_negative_spend_is_worth_nothing(setting):
     summary = to_frame(customer_summary(lines, end, 1.0))
     summary.loc[0, "spend"] = -500.0
     frame = win_back(summary, history).frame.set_index("customer_id")
-    assert frame.loc[summary["customer_id"].iloc[0], ["second_value", "expected_value", "most_incentive"]].tolist() == [
-        0,
-        0,
-        0,
-    ]
+    worth = frame.loc[summary["customer_id"].iloc[0], ["second_value", "gain", "expected_value", "most_incentive"]]
+    assert (worth == 0).all()

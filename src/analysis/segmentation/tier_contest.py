@@ -385,7 +385,7 @@ def past_tiers(
             f"tier contest: {(observed_to - observed_from).days + 1} days do not hold {weeks} weeks to foresee and as many to "
             "learn from; shorten the holdout"
         )
-    splits = contest_splits(order_lines, observed_from, observed_to, weeks)
+    splits = contest_splits(order_lines, observed_from, observed_to, weeks, windows=1)
     known = splits.later.drop(columns=["holdout_frequency", "holdout_spend"])
     rehearsal = _rehearsal(splits.earlier, observed_from, made_on - datetime.timedelta(weeks=weeks), entry, seed)
     models = fit_models(known)

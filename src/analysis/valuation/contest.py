@@ -1,14 +1,16 @@
 """Who foresees the next period's spend best: scores, plain rules, a learner or the purchase models.
 
-Everybody sees the same past and is held against the same future. What has to be learnt (the mean of an RFM cell, the trees of a
-gradient-boosted regression) is learnt on the period before: features up to its start, spend in it. Nothing learns from the
-period that it is tested on. The winner is the method with the smallest root mean squared error, whichever it is, since
-that is what a forecast of the mean minimises; a method whose difference to the winner may be chance is called a tie.
+Everybody sees the same past and is held against the same future. What has to be learnt is learnt on periods before, features
+up to the start of each and spend in it: the mean of an RFM cell on the last one, the trees of a gradient-boosted regression
+on all of them, as purchase models use the whole history too. Nothing learns from the period that it is tested on. The winner
+is the method with the smallest root mean squared error, whichever it is, since that is what a forecast of the mean minimises;
+a method whose difference to the winner may be chance is called a tie.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ibis
@@ -40,12 +42,13 @@ FEATURES = (
 _TOP = 0.10
 _CELL = 20  # customers behind the mean of an RFM cell; below it, the mean of all with the same product of scores
 _LEAST_TO_LEARN = 200  # customers that a boosted regression needs
+_WINDOWS = 6  # periods that the boosted regression learns from, at most
 _MOST = 20_000  # customers behind the bootstrap samples; of a larger base every k-th
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Two splits of the same shape, one right before the other.
+    """Splits of the same shape, each right before the other.
 
     Attributes
     ----------
@@ -56,11 +59,19 @@ class Splits:
         The one that is learnt from: its holdout is the last stretch of the later one's past.
     reason : str
         Why there is no earlier one; empty otherwise.
+    older : tuple of DataFrame
+        Splits before the earlier one, newest first: each holdout is the last stretch of the past of the one after it.
     """
 
     later: pd.DataFrame
     earlier: pd.DataFrame | None
     reason: str
+    older: tuple[pd.DataFrame, ...] = ()
+
+    @property
+    def learnt_from(self) -> tuple[pd.DataFrame, ...]:
+        """All splits that end before the tested period, newest first."""
+        return () if self.earlier is None else (self.earlier, *self.older)
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,9 @@ def contest_splits(
     observed_to: datetime.date,
     weeks: int,
     later: pd.DataFrame | None = None,
+    windows: int = _WINDOWS,
 ) -> Splits:
-    """Split the history at the last two multiples of `weeks` before its end.
+    """Split the history at the last multiples of `weeks` before its end.
 
     Parameters
     ----------
@@ -123,6 +135,8 @@ def contest_splits(
         Length of the period to foresee.
     later : DataFrame, optional
         :func:`analysis.valuation.calibration_holdout` of the last `weeks`, where it has been made already.
+    windows : int
+        Periods to learn from, at most; fewer where the one before would have less than its own length of history.
 
     Raises
     ------
@@ -145,7 +159,23 @@ def contest_splits(
             reason = str(error).partition(": ")[2]
     if earlier is not None and not earlier["holdout_spend"].sum() > 0:
         earlier, reason = None, "nobody known before bought in the period to learn from"
-    return Splits(later, earlier, reason)
+    older = () if earlier is None else _older(order_lines, observed_from, cut, length, windows - 1)
+    return Splits(later, earlier, reason, older)
+
+
+def _older(
+    order_lines: ibis.Table, observed_from: datetime.date, end: datetime.date, length: datetime.timedelta, most: int
+) -> tuple[pd.DataFrame, ...]:
+    """Splits whose holdouts end at `end`, one `length` before it and so on, as long as each has that much history."""
+    found: list[pd.DataFrame] = []
+    while len(found) < most and (end - length - observed_from).days + 1 >= length.days:
+        try:
+            found.append(_split(order_lines, end - length, end))
+        except ValueError:
+            # nobody had bought by then, nor before
+            break
+        end -= length
+    return tuple(found)
 
 
 def _split(
@@ -204,7 +234,7 @@ def contest(splits: Splits, holdout: Holdout, *, seed: int = 1, replications: in
                 f"{len(splits.earlier)} customers are too few to learn from ({_LEAST_TO_LEARN} needed)"
             )
         else:
-            forecasts[BOOSTING] = ("learner", boosted_forecast(splits.earlier, later, seed))
+            forecasts[BOOSTING] = ("learner", boosted_forecast(splits.learnt_from, later, seed))
     frame = pd.DataFrame({name: amount for name, (_, amount) in forecasts.items()})
     measured, drawn = _measure(frame, actual, seed, replications)
     order = measured.sort_values("rmse", kind="stable").index
@@ -269,35 +299,44 @@ def _scored(split: pd.DataFrame, bins: int) -> pd.DataFrame:
     return frame.assign(product=frame.prod(axis=1))
 
 
-def boosted_forecast(earlier: pd.DataFrame, later: pd.DataFrame, seed: int = 1) -> Array:
-    """Spend foreseen by a gradient-boosted regression that learnt on the period before, not below zero.
+def boosted_forecast(earlier: pd.DataFrame | Sequence[pd.DataFrame], later: pd.DataFrame, seed: int = 1) -> Array:
+    """Spend foreseen by a gradient-boosted regression that learnt on the periods before.
 
     Parameters
     ----------
-    earlier, later : DataFrame
-        Splits of :func:`contest_splits`; the features are `FEATURES`, each seen from its own split.
+    earlier : DataFrame or sequence of DataFrame
+        `Splits.learnt_from`. A customer is a row in each period that knew them, with the features seen at its start.
+    later : DataFrame
+        The features are `FEATURES`, each seen from its own split.
     seed : int
 
     Returns
     -------
     array of shape (customers of `later`,)
+        Money, above zero.
 
     Notes
     -----
-    Histogram-based boosting of scikit-learn with small trees and a slow learning rate, chosen beforehand and not on the tested
-    period. Histories of the later split are longer by one period, so rates stand beside totals.
+    Histogram-based boosting of scikit-learn with the Poisson loss, which fits a mean that is never negative and errs in
+    proportion to it; small trees and a slow learning rate. All of it was chosen beforehand and not on the tested period.
+    Histories of a later split are longer by one period, so rates stand beside totals.
     """
+    periods = [earlier] if isinstance(earlier, pd.DataFrame) else list(earlier)
+    # a net return is a spend below zero, which no Poisson mean can be
+    spent = np.maximum(np.concatenate([period["holdout_spend"].to_numpy(float) for period in periods]), 0.0)
+    scale = spent.mean()  # in units of the mean, so that no currency regularises more than another
     learner = HistGradientBoostingRegressor(
+        loss="poisson",
         learning_rate=0.05,
         max_iter=150,
         max_leaf_nodes=15,
-        min_samples_leaf=max(10, min(200, len(earlier) // 100)),
+        min_samples_leaf=max(10, min(200, len(spent) // 100)),
         l2_regularization=1.0,
         early_stopping=False,
         random_state=seed,
     )
-    learner.fit(_features(earlier), earlier["holdout_spend"].to_numpy(float))
-    return np.maximum(learner.predict(_features(later)), 0.0)
+    learner.fit(np.concatenate([_features(period) for period in periods]), spent / scale)
+    return learner.predict(_features(later)) * scale
 
 
 def _features(split: pd.DataFrame) -> Array:

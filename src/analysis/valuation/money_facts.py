@@ -534,7 +534,11 @@ def run_growth(
     entry: str = "first_purchase",
     discount_rate: float | None = None,
 ) -> tuple[GrowthValue | None, str]:
-    """Growth potential of every customer, or None and the reason."""
+    """Growth potential of every customer, or None and the reason.
+
+    Levels are what is expected of each, where a model foresees it. A plain rule repeats the past, luck and all, and the last
+    period of it has more luck than the whole: then levels are those of the whole past.
+    """
     base = summary.sort_values("customer_id", ignore_index=True)
     truncated = entry == "left_truncated"
     held = categories_held(order_lines, products, observed_to)
@@ -543,6 +547,8 @@ def run_growth(
         lambda: growth_value(
             base,
             value.horizon_weeks,
+            expected_value=value.frame["residual_value"].to_numpy() if _foreseen(value) else None,
+            doubt=(value.sales_doubt or 0.0) if _foreseen(value) else 0.0,
             probability_alive=value.frame["probability_alive"].to_numpy() if value.alive_model else None,
             categories=None if held is None else held.reindex(base["customer_id"]).fillna(0).to_numpy(),
             exposure_days=np.full(len(base), days) if truncated else None,
@@ -552,6 +558,11 @@ def run_growth(
     if found is not None and not found.measured:
         return None, "no customer has enough comparable ones that were observed for long enough"
     return found, reason
+
+
+def _foreseen(value: CustomerValue) -> bool:
+    """Whether values are a model's, and so drawn towards the others by as much as the past is luck."""
+    return value.forecast_kind == "model" and value.margin is not None and value.known
 
 
 def growth_facts(found: GrowthValue, value: CustomerValue) -> dict[str, Any]:
@@ -564,6 +575,7 @@ def growth_facts(found: GrowthValue, value: CustomerValue) -> dict[str, Any]:
         "top_quarter": 1.0 - found.quantile,
         "by_categories": bool(frame["compared_by"].str.contains("categories").any()),
         "alive": value.alive_model is not None,
+        "foreseen": _foreseen(value),
     }
 
 

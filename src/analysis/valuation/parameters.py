@@ -22,5 +22,6 @@ class Parameters(BaseModel):
     lapse_weeks: int = Field(13, ge=1, le=260)
     return_weeks: int = Field(13, ge=1, le=260)
     incentive: float = Field(0.0, ge=0.0)
+    raised: float = Field(0.20, ge=0.0, le=10.0)
     reach: Literal["none", "mail", "email", "sms"] = "none"
     seed: int = Field(1, ge=0)

@@ -1,8 +1,14 @@
 """Growth potential: what a customer would bring at the level of their best comparable peers.
 
 A potential is not a forecast: nobody expects the customer to get there by themselves, and it is never added to the
-expected value. It says where there is room. Part of the distance between a customer and the best of their peers is
-chance (the same customer may be among the best next year), so it overstates what effort alone can win.
+expected value. It says where there is room.
+
+Who brought most so far did so partly by luck, and falls back: levels of the past overstate the distance between a customer
+and the best of their peers. So levels are what each is expected to bring while active, as a purchase model and a spend
+model say it, which draw everybody towards the others by as much as their past is luck (the posterior mean of an empirical
+Bayes model). Of customers who do not differ, only in luck, none has room.
+
+Source: Efron, B. & Morris, C. (1977). Stein's paradox in statistics. Scientific American 236(5), 119–127 (luck falls back).
 """
 
 from __future__ import annotations
@@ -36,10 +42,11 @@ class GrowthValue:
     ----------
     frame : DataFrame
         Sorted by `customer_id`: `growth_value` with `low` and `high` (money over the horizon; null where the margin is not
-        known), `own_level` and `peer_level` (margin a week), `peers` (customers compared with, oneself included), `compared_by`
-        (what peers have in common), `reason` (why the potential is 0 or null; empty where it was measured).
+        known), `own_level` and `peer_level` (margin a week: expected while active, or so far where no forecast was given),
+        `peers` (customers compared with, oneself included), `compared_by` (what peers have in common), `reason` (why the
+        potential is 0 or null; empty where it was measured).
     total : Estimate
-        Sum over the base; its interval says how well the peers' levels are known.
+        Sum over the base; its 95 % interval holds how well the peers' levels are known from so many of them, and `doubt`.
     quantile : float
     measured : int
         Customers with enough peers.
@@ -85,6 +92,8 @@ def growth_value(
     summary: pd.DataFrame,
     horizon_weeks: float,
     *,
+    expected_value: ArrayLike | None = None,
+    doubt: float = 0.0,
     probability_alive: ArrayLike | None = None,
     categories: ArrayLike | None = None,
     share_of_wallet: ArrayLike | None = None,
@@ -101,8 +110,8 @@ def growth_value(
     Peers have been customers about as long and buy about as often (bands of equal size), and share the number of
     categories held (bands) and the given attributes. Where fewer than `min_peers` share all of that, what they share is
     given up, from the last attribute up, then categories, then tenure; how often they buy is never given up. The level
-    is the margin a week so far; the peers' level is its `quantile`, with the distribution-free interval of order
-    statistics. A known share of wallet caps the potential: nobody can bring more than they now spend elsewhere, at the
+    is the expected margin a week while active; the peers' level is its `quantile`, with the distribution-free interval of
+    order statistics. A known share of wallet caps the potential: nobody can bring more than they now spend elsewhere, at the
     customer's own margin.
 
     Parameters
@@ -110,6 +119,11 @@ def growth_value(
     summary : DataFrame
         The canonical `customer_summary`: `customer_id`, `frequency`, `T` (days), `margin`.
     horizon_weeks : float
+    expected_value : array-like of shape (customers,), optional
+        Margin expected over the horizon, discounted: `customer_value`'s `residual_value`, in the order of `summary`. Levels
+        are this, a week and for one who is active. Without it they are the margin a week so far, and luck counts as room.
+    doubt : float
+        Relative standard error that all forecasts share, such as `CustomerValue.sales_doubt`; it widens the total's interval.
     probability_alive : array-like of shape (customers,), optional
         In the order of `summary`; 1 where it is not given.
     categories : array-like of shape (customers,), optional
@@ -133,7 +147,8 @@ def growth_value(
     Raises
     ------
     ValueError
-        No customer, no margin at all, `quantile` outside [0.5, 1), or fewer than two peers asked for.
+        No customer, no margin or expected value at all, `quantile` outside [0.5, 1), a negative `doubt`, or fewer than two
+        peers asked for.
     """
     if summary.empty:
         raise ValueError("growth value: no customer; give one row a customer")
@@ -141,20 +156,22 @@ def growth_value(
         raise ValueError(f"growth value: the quantile must lie between 0.5 and 1, not {quantile:g}")
     if min_peers < 2 or bands < 1:
         raise ValueError("growth value: needs at least two peers and one band")
-    margin = summary["margin"].to_numpy(float) if "margin" in summary else np.full(len(summary), np.nan)
-    if not np.isfinite(margin).any():
-        raise ValueError("growth value: no margin is known; state costs of lines or a margin in the study")
+    if doubt < 0:
+        raise ValueError(f"growth value: doubt is a standard error and not negative, as {doubt:g} is")
     days = summary["T"].to_numpy(float) + 1.0 if exposure_days is None else np.asarray(exposure_days, dtype=float)
     weeks = days / DAYS_PER_WEEK
     alive = np.ones(len(summary)) if probability_alive is None else np.asarray(probability_alive, dtype=float)
     if not np.isfinite(alive).all():
         raise ValueError("growth value: a probability of being alive is missing; leave the argument out where unknown")
-    old_enough, known = weeks >= min_weeks, np.isfinite(margin)
+    per_level = horizon_weeks * float(mean_discount(discount, horizon_weeks))
+    own = (
+        _past_levels(summary, weeks) if expected_value is None else _expected_levels(expected_value, alive * per_level)
+    )
+    old_enough, known = weeks >= min_weeks, np.isfinite(own)
     usable = old_enough & known
-    own = margin / np.maximum(weeks, 1.0 / DAYS_PER_WEEK)
     keys = _keys(summary, weeks, usable, categories, attributes, bands)
     peers = _peer_levels(own, usable, keys, quantile, min_peers)
-    worth = alive * horizon_weeks * float(mean_discount(discount, horizon_weeks))
+    worth = alive * per_level
     cap = _room_in_wallet(own, share_of_wallet)
     measured = usable & (peers["count"] > 0)
 
@@ -177,8 +194,30 @@ def growth_value(
             "reason": reason,
         }
     )
-    total = _total(growth, own, cap, worth, peers, measured)
+    total = _total(growth, own, cap, worth, peers, measured, doubt)
     return GrowthValue(frame.sort_values("customer_id", ignore_index=True), total, quantile, int(measured.sum()))
+
+
+def _past_levels(summary: pd.DataFrame, weeks: Array) -> Array:
+    """Margin a week so far; NaN where the margin is not known."""
+    margin = summary["margin"].to_numpy(float) if "margin" in summary else np.full(len(summary), np.nan)
+    if not np.isfinite(margin).any():
+        raise ValueError("growth value: no margin is known; state costs of lines or a margin in the study")
+    return margin / np.maximum(weeks, 1.0 / DAYS_PER_WEEK)
+
+
+def _expected_levels(expected_value: ArrayLike, active_weeks: Array) -> Array:
+    """Margin a week expected of one who is active: what is expected in all, over the weeks (discounted) they are active in.
+
+    Whoever is surely gone has neither value nor weeks, and a level of nothing.
+    """
+    expected = np.asarray(expected_value, dtype=float)
+    if not np.isfinite(expected).any():
+        raise ValueError(
+            "growth value: no value is expected of anybody; state a margin, or see why nothing is forecast"
+        )
+    level = np.divide(expected, active_weeks, out=np.zeros_like(expected), where=active_weeks > 0)
+    return np.where(np.isfinite(expected), level, np.nan)
 
 
 def _keys(
@@ -258,7 +297,9 @@ def _room_in_wallet(own: Array, share_of_wallet: ArrayLike | None) -> Array:
     return cap
 
 
-def _total(growth: Array, own: Array, cap: Array, worth: Array, peers: dict[str, Array], measured: Array) -> Estimate:
+def _total(
+    growth: Array, own: Array, cap: Array, worth: Array, peers: dict[str, Array], measured: Array, doubt: float
+) -> Estimate:
     value = float(np.nansum(growth))
     if not measured.any():
         return Estimate(0.0, reason="no customer has enough comparable ones")
@@ -268,7 +309,8 @@ def _total(growth: Array, own: Array, cap: Array, worth: Array, peers: dict[str,
     cells, first = np.unique(peers["cell"][measured], return_index=True)
     slope = np.bincount(peers["cell"][measured], weights=moves[measured], minlength=int(cells[-1]) + 1)[cells]
     error = ((peers["high"] - peers["low"]) / (2 * 1.959964))[measured][first]
-    half = 1.959964 * math.sqrt(float(np.square(slope * error).sum()))
+    # a forecast that is off by a share for everybody moves levels, own and peers', and so the room, by that share
+    half = 1.959964 * math.hypot(math.sqrt(float(np.square(slope * error).sum())), doubt * value)
     if half == 0.0:
         return Estimate(value, reason="peers do not differ, so there is nothing to vary")
     return Estimate(value, max(value - half, 0.0), value + half)

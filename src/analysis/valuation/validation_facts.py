@@ -46,7 +46,8 @@ WINBACK_COLUMNS = {
     "silence": ("Weeks silent", "text"),
     "kind": ("Before that", "text"),
     "returns": ("Come back", "text"),
-    "worth": ("Worth of one, at most", "text"),
+    "gain": ("Gain by one offer", "text"),
+    "worth": ("At most", "text"),
     "customers": ("Customers", "count"),
 }
 CLAIM_COLUMNS = {
@@ -273,11 +274,12 @@ def run_win_back(
     lapse_weeks: int,
     return_weeks: int,
     incentive: float = 0.0,
+    raised: float = 0.20,
     annual_discount: float | None = None,
     contact_cost: float | None = None,
     small_group: int = 10,
 ) -> tuple[WinBack | None, str]:
-    """Rank the lapsed customers by what winning them back can bring at most.
+    """Rank the lapsed customers by what an offer to win them back gains.
 
     Parameters
     ----------
@@ -290,6 +292,8 @@ def run_win_back(
         Silence from which a customer is lapsed; time to come back in, and length of the life after that.
     incentive : float
         Money for a customer who comes back.
+    raised : float
+        Assumed: the share by which an offer raises the chance of coming back.
     annual_discount, contact_cost : float, optional
         0 where the study states none.
     small_group : int
@@ -323,6 +327,7 @@ def run_win_back(
             margin=margin,
             incentive=incentive,
             contact_cost=contact_cost or 0.0,
+            rise=raised,
             small_group=small_group,
         )
 
@@ -338,20 +343,20 @@ def win_back_facts(
     cost_from: str = "study",
 ) -> dict[str, Any]:
     """The facts of the win-back sentences; money of fewer customers than `small_group` is left out."""
-    returns, total = found.history.returns, found.expected_value
+    returns = found.history.returns
     returned, of = returns["returned"].sum(), returns["customers"].sum()
     low, high = share_interval(returned, of)
     shown = found.worth_it == 0 or found.worth_it >= small_group
     pays = found.frame[found.frame["expected_value"] > 0]
-    needed = pays["break_even_uplift"]
+    needed = pays["break_even_rise"]
     return {
         "lapsed": found.customers,
         "worth_it": found.worth_it,
+        "pays": found.pays,
+        "raised": found.rise,
         "small": small_group,
-        "brings": total.value if shown else None,
-        "brings_low": total.low if shown else None,
-        "brings_high": total.high if shown else None,
-        "brings_reason": total.reason if shown else f"it belongs to fewer than {small_group} customers",
+        **_money_of("gain", found.gain, found.pays, small_group),
+        **_money_of("brings", found.expected_value, found.worth_it, small_group),
         "return_share": float(returned / of),
         "return_low": float(low),
         "return_high": float(high),
@@ -366,20 +371,37 @@ def win_back_facts(
     }
 
 
+def _money_of(name: str, total: Estimate, customers: int, small_group: int) -> dict[str, Any]:
+    """A total with its range and reason, or no money where it belongs to some, but fewer than `small_group`."""
+    keys = (name, f"{name}_low", f"{name}_high", f"{name}_reason")
+    if 0 < customers < small_group:
+        return dict(zip(keys, (None, None, None, f"it belongs to fewer than {small_group} customers"), strict=True))
+    return dict(zip(keys, (*total.interval, total.reason), strict=True))
+
+
 def win_back_list(found: WinBack, warning: EarlyWarning | None) -> pd.DataFrame:
-    """The ranking for export: one row a lapsed customer, and `on_early_warning`, whether :func:`warning_list` names them too."""
+    """The ranking for export, the customer to approach first on top.
+
+    One row a lapsed customer: `customer_id`, `rank`, then the columns of `WinBack.frame`, money to the cent, shares to three
+    decimals and weeks to one; `on_early_warning`, whether :func:`warning_list` names them too.
+    """
     warned = [] if warning is None else warning_list(warning)["customer_id"]
-    return found.frame.assign(on_early_warning=found.frame["customer_id"].isin(warned))
+    frame = found.frame.sort_values("rank", ignore_index=True)
+    decimals = dict.fromkeys(frame.select_dtypes("float"), 2)
+    shares = ("probability", "probability_low", "probability_high", "break_even_rise")
+    frame = frame.round(decimals | dict.fromkeys(shares, 3) | {"silent_weeks": 1})
+    columns = ["customer_id", "rank", *(name for name in frame if name not in ("customer_id", "rank"))]
+    return frame[columns].assign(on_early_warning=frame["customer_id"].isin(warned))
 
 
 def win_back_table(found: WinBack, fmt: Formatter) -> pd.DataFrame:
     """The lapsed by group with intervals in words; see `WINBACK_COLUMNS`."""
-    names = ["probability", "expected_value"]
+    names = ["probability", "gain", "expected_value"]
     ends = [f"{name}_{end}" for name in names for end in ("low", "high")]
     means = found.frame.groupby(["silence", "kind"])[[*names, *ends]].mean()
     table = found.groups[["silence", "kind", "customers"]].join(means, on=["silence", "kind"])
-    columns = {"returns": ("probability", "share"), "worth": ("expected_value", "money")}
-    for column, (name, unit) in columns.items():
+    shown = {"returns": ("probability", "share"), "worth": ("expected_value", "money"), "gain": ("gain", "money")}
+    for column, (name, unit) in shown.items():
         table[column] = _with_range(table[name], table[f"{name}_low"], table[f"{name}_high"], unit, fmt)
     return table
 

@@ -2,9 +2,10 @@
 
 Both factors come from history: how many of the customers who had been silent for as long came back within the horizon, and
 what those who came back spent from then on (their second lifetime value). Customers also come back without an offer. History
-shows the return as it was, so an offer pays only through those whom it brings back in addition; how many these are (the
-uplift) the data do not hold unless a campaign was randomised. Without one stated, the offer is granted every return, which
-makes the value an upper bound; the uplift from which it pays is given for each customer.
+shows the return as it was, so an offer gains only by those whom it brings back in addition, and is paid for all who return.
+How much more often they return because of it (the rise) the data do not hold unless a campaign was randomised: it is assumed,
+and customers are ranked by the gain at that rise. Granting the offer every return gives an upper bound; the rise from which
+an offer pays for itself is given for each customer.
 
 Source: Stauss, B. & Friege, C. (1999). Regaining service customers. Journal of Service Research 1(4), 347–361 (second
 lifetime value).
@@ -61,26 +62,37 @@ class WinBack:
     Attributes
     ----------
     frame : DataFrame
-        One row a lapsed customer, best first; for export only: `customer_id`, `silent_weeks`, `silence`, `kind`, `probability`
-        of coming back within the horizon with `probability_low`, `probability_high`; `second_value` (margin over a second life from
-        the return, if they return), `expected_value` (probability × (second value − incentive) − contact cost; with an
-        uplift, what the offer brings in addition) with `_low`, `_high`; `most_incentive` (the incentive, paid on return, at
-        which this is zero); `break_even_uplift` (the relative rise of the probability from which the offer pays for itself;
-        infinite where no return can pay for the incentive); `rank`.
+        One row a lapsed customer, the one to approach first on top; for export only: `customer_id`, `silent_weeks`, `silence`,
+        `kind`, `probability` of coming back within the horizon with `probability_low`, `probability_high`; `second_value`
+        (margin over a second life from the return, if they return); `gain` (what an offer brings in addition at the assumed
+        rise, less the incentive for all who return and the contact) with `gain_low`, `gain_high`; `expected_value`
+        (probability × (second value − incentive) − contact cost: the bound, every return granted to the offer) with `_low`,
+        `_high`; `most_incentive` (the incentive, paid on return, at which the gain is zero); `break_even_rise` (the relative
+        rise of the probability from which the offer pays for itself; infinite where no return can pay for the incentive);
+        `rank`, by gain.
     groups : DataFrame
-        `silence`, `kind`, `customers`, `probability`, `second_value`, `expected_value` (means), `worth_it` (customers whose
-        expected value is above 0).
+        `silence`, `kind`, `customers`, `probability`, `second_value`, `gain`, `expected_value` (means), `pays` and `worth_it`
+        (customers whose gain, and whose bound, is above 0).
     customers : int
+    rise : float
+        The assumed one, relative.
+    pays : int
+        Lapsed customers whose gain is above zero.
+    gain : Estimate
+        Total over those, money; its range is for the assumed rise.
     worth_it : int
-        Lapsed customers whose expected value is above zero.
+        Lapsed customers whose bound is above zero.
     expected_value : Estimate
-        Total over those, money.
+        Total of the bound over those, money.
     history : History
     """
 
     frame: pd.DataFrame
     groups: pd.DataFrame
     customers: int
+    rise: float
+    pays: int
+    gain: Estimate
     worth_it: int
     expected_value: Estimate
     history: History
@@ -161,10 +173,10 @@ def win_back(
     margin: float = 1.0,
     incentive: float = 0.0,
     contact_cost: float = 0.0,
-    uplift: float | None = None,
+    rise: float = 0.20,
     small_group: int = 10,
 ) -> WinBack:
-    """Rank today's lapsed customers by what winning them back is expected to bring.
+    """Rank today's lapsed customers by what an offer to win them back is expected to gain.
 
     Parameters
     ----------
@@ -181,19 +193,18 @@ def win_back(
         Money a customer who comes back gets.
     contact_cost : float
         Money a contact.
-    uplift : float, optional
-        Assumed relative rise of the probability of return by the offer, such as 0.5; without it every return is granted to
-        the offer.
+    rise : float
+        Assumed relative rise of the probability of return because of the offer: 0.20 raises 10 % to 12 %.
     small_group : int
         Groups of fewer customers are left out of `groups`.
 
     Raises
     ------
     ValueError
-        For a negative incentive, cost or uplift, or when nobody is lapsed now.
+        For a negative incentive, cost or rise, or when nobody is lapsed now.
     """
-    if incentive < 0 or contact_cost < 0 or (uplift is not None and uplift < 0):
-        raise ValueError("win-back: incentive, contact_cost and uplift are not negative")
+    if min(incentive, contact_cost, rise) < 0:
+        raise ValueError("win-back: incentive, contact_cost and rise are not negative")
     silent = summary["recency_days"] / DAYS_PER_WEEK
     lapsed = summary[silent >= history.edges[0]]
     if lapsed.empty:
@@ -208,55 +219,72 @@ def win_back(
     each = _each(lapsed, summary, expected_spend)
     second = found["worth"].to_numpy() * each * margin
     p = found["probability"].to_numpy()
-    # with the offer p (1 + u) come back and are paid for; those who come anyway, p, would have been worth their value
-    paid = p if uplift is None else np.minimum(p * (1.0 + uplift), 1.0)
-    anyway = np.zeros_like(p) if uplift is None else p
-    expected = paid * (second - incentive) - anyway * second - contact_cost
-    slope = np.divide(expected + contact_cost, p, out=np.zeros_like(p), where=p > 0)
-    # p and the second value are learnt from different customers: their errors add in squares
-    half_p = (found["high"] - found["low"]).to_numpy() / 2.0
-    half_second = (found["worth_high"] - found["worth_low"]).to_numpy() / 2.0 * each * margin
-    half = np.hypot(half_p * slope, (paid - anyway) * half_second)
-    most = np.divide((paid - anyway) * second - contact_cost, paid, out=np.zeros_like(p), where=paid > 0)
-    needed = (
-        np.divide(
-            p * second + contact_cost,
-            p * (second - incentive),
-            out=np.full_like(p, np.inf),
-            where=(p > 0) & (second > incentive),
-        )
-        - 1.0
-    )
+    # with the offer p (1 + rise) come back and are paid for; those who come anyway, p, would have been worth their value
+    paid = np.minimum(p * (1.0 + rise), 1.0)
+    offer = _Offer(incentive, contact_cost, found, second, each * margin)
+    most = np.divide((paid - p) * second - contact_cost, paid, out=np.zeros_like(p), where=paid > 0)
     frame = frame.assign(
         probability=p,
         probability_low=found["low"].to_numpy(),
         probability_high=found["high"].to_numpy(),
         second_value=second,
-        expected_value=expected,
-        expected_value_low=expected - half,
-        expected_value_high=expected + half,
+        **offer.valued("gain", paid, p),
+        **offer.valued("expected_value", p, np.zeros_like(p)),
         most_incentive=np.maximum(most, 0.0),
-        break_even_uplift=needed,
+        break_even_rise=offer.break_even(p),
     )
-    frame = frame.sort_values(["expected_value", "customer_id"], ascending=[False, True], ignore_index=True)
+    frame = frame.sort_values(["gain", "customer_id"], ascending=[False, True], ignore_index=True)
     frame["rank"] = np.arange(1, len(frame) + 1)
-    pays = frame[frame["expected_value"] > 0]
-    grouped = frame.assign(worth_it=frame["expected_value"] > 0).groupby(["band", "silence", "kind"])
+    pays, worth_it = frame["gain"] > 0, frame["expected_value"] > 0
+    grouped = frame.assign(pays=pays, worth_it=worth_it).groupby(["band", "silence", "kind"])
+    means = {name: (name, "mean") for name in ("probability", "second_value", "gain", "expected_value")}
     groups = grouped.agg(
-        customers=("customer_id", "size"),
-        probability=("probability", "mean"),
-        second_value=("second_value", "mean"),
-        expected_value=("expected_value", "mean"),
-        worth_it=("worth_it", "sum"),
+        customers=("customer_id", "size"), **means, pays=("pays", "sum"), worth_it=("worth_it", "sum")
     ).reset_index()
+    errors = [name for name in frame if name.endswith("_error")]
     return WinBack(
-        frame=frame.drop(columns="band"),
+        frame=frame.drop(columns=["band", *errors]),
         groups=groups[groups["customers"] >= small_group].drop(columns="band").reset_index(drop=True),
         customers=len(frame),
-        worth_it=len(pays),
-        expected_value=_total(pays),
+        rise=rise,
+        pays=int(pays.sum()),
+        gain=_total(frame[pays], "gain"),
+        worth_it=int(worth_it.sum()),
+        expected_value=_total(frame[worth_it], "expected_value"),
         history=history,
     )
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """An offer to lapsed customers, with what history says of each: one row a customer."""
+
+    incentive: float
+    contact_cost: float
+    found: pd.DataFrame
+    second: Array
+    each: Array
+
+    def valued(self, name: str, paid: Array, anyway: Array) -> dict[str, Array]:
+        """Paid to `paid` of whom `anyway` come without it: value, 95 % ends, and half widths by where the errors come from.
+
+        `paid` and `anyway` are both in proportion to the probability, so its error moves the value by value / probability.
+        """
+        value = paid * (self.second - self.incentive) - anyway * self.second - self.contact_cost
+        p = self.found["probability"].to_numpy()
+        slope = np.divide(value + self.contact_cost, p, out=np.zeros_like(p), where=p > 0)
+        half_p = (self.found["high"] - self.found["low"]).to_numpy() / 2.0 * slope
+        half_worth = (self.found["worth_high"] - self.found["worth_low"]).to_numpy() / 2.0 * self.each * (paid - anyway)
+        # p and the second value are learnt from different customers: their errors add in squares
+        half = np.hypot(half_p, half_worth)
+        ends = {f"{name}_low": value - half, f"{name}_high": value + half}
+        return {name: value} | ends | {f"{name}_p_error": half_p, f"{name}_worth_error": half_worth}
+
+    def break_even(self, p: Array) -> Array:
+        """The relative rise of `p` from which the offer pays for itself."""
+        each = p * (self.second - self.incentive)
+        needed = np.divide(p * self.second + self.contact_cost, each, out=np.full_like(p, np.inf), where=each > 0)
+        return needed - 1.0
 
 
 def _second_lives(
@@ -345,13 +373,17 @@ def _each(lapsed: pd.DataFrame, summary: pd.DataFrame, expected_spend: pd.Series
     return np.maximum((lapsed["spend"] + mean) / (occasions + 1.0), 0.0).to_numpy(float)
 
 
-def _total(pays: pd.DataFrame) -> Estimate:
-    """Sum over the customers worth it; a group's probability and worth are shared, so its errors add up in full."""
-    total = float(pays["expected_value"].sum())
+def _total(pays: pd.DataFrame, name: str) -> Estimate:
+    """Sum over the customers worth it.
+
+    Customers of a group share its probability, and those of a band its worth: within these, errors add up in full.
+    """
+    total = float(pays[name].sum())
     if pays.empty:
         return Estimate(0.0, reason="no lapsed customer is worth the offer")
-    half = (pays["expected_value_high"] - pays["expected_value"]).groupby([pays["silence"], pays["kind"]]).sum()
-    spread = float(np.sqrt((half**2).sum()))
+    chance = pays.groupby(["silence", "kind"])[f"{name}_p_error"].sum()
+    worth = pays.groupby("silence")[f"{name}_worth_error"].sum()
+    spread = float(np.sqrt((chance**2).sum() + (worth**2).sum()))
     return Estimate(total, total - spread, total + spread)
 
 
