@@ -140,6 +140,18 @@ def test_coverage_of_single_values_counts_those_inside():
     assert (facts["covered"], facts["below"], facts["above"]) == (0.5, 0.0, 0.5)
 
 
+@pytest.mark.parametrize(("low", "high", "holds"), [(0.6, 0.75, "yes"), (0.7, 0.75, "no"), (None, None, "no_interval")])
+def test_the_share_said_to_be_active_is_judged_by_its_range(words, low, high, holds):
+    people = truth(alive=[True, True, False])
+    people = scorecard.people_of(people, pd.DataFrame(columns=["customer_id", "second_id"]), value(people), UNTIL, None)
+    facts = scorecard.value_facts(people, scorecard.alive_table(people))
+    said = {"alive": {"value": 0.74, "low": low, "high": high}}
+    rows = scorecard.value_entries(pd.DataFrame(), people, said, facts, 13, words)
+    row = rows[rows["quantity"] == "Share still active"]
+    assert row[["planted", "found"]].to_numpy().tolist() == [[pytest.approx(2 / 3), 0.74]]
+    assert scorecard.verdicts(row).tolist() == [holds]
+
+
 # -- segments ----------------------------------------------------------------------------------------------------------
 
 

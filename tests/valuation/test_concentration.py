@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.valuation import concentration, gini, lorenz
+from analysis.valuation import concentration, concentration_shift, gini, lorenz
 
 
 def test_equal_customers():
@@ -91,3 +91,33 @@ def test_half_of_the_sales():
 def test_what_cannot_be_measured_is_refused(amount, top, message):
     with pytest.raises(ValueError, match=message):
         concentration(amount, top=top)
+
+
+def test_the_same_amount_twice_does_not_shift():
+    amount = np.random.default_rng(1).gamma(0.7, 1.0, 100)
+    found = concentration_shift(amount, 3.0 * amount)
+    assert found.difference.interval == pytest.approx((0.0, 0.0, 0.0), abs=1e-12) and found.stay == 1.0
+    assert found.expected.top_share.value == pytest.approx(found.past.top_share.value)
+
+
+def test_a_shift_keeps_customers_apart():
+    past, expected = [10.0, 1, 1, 1, 1, 1, 1, 1, 1, 2], [1.0, 1, 1, 1, 1, 1, 1, 1, 2, 30]
+    found = concentration_shift(past, expected, top=0.2)
+    assert found.difference.value == pytest.approx(32 / 40 - 12 / 20)
+    # the second of the past's best two is the first of the expected; the first of them is not
+    assert found.stay == 0.5
+
+
+def test_the_interval_of_a_shift_covers():
+    rng, replications, hits = np.random.default_rng(4), 300, 0
+
+    def both(n):
+        rate = rng.gamma(0.8, 1.0, n)
+        return rate * rng.gamma(1.0, 1.0, n), rate
+
+    past, expected = both(500_000)
+    truth = concentration_shift(past, expected).difference.value
+    for _ in range(replications):
+        end = concentration_shift(*both(200)).difference
+        hits += end.low <= truth <= end.high
+    assert abs(hits / replications - 0.95) < 4 * np.sqrt(0.95 * 0.05 / replications)

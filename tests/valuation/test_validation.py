@@ -17,6 +17,10 @@ from analysis.valuation.validation import (
     ACTUAL,
     EVERYBODY,
     PERFECT,
+    calibration,
+    incremental,
+    returning_groups,
+    share_active,
     simulate_holdout,
     validate,
     weekly_purchases,
@@ -242,3 +246,122 @@ def test_figures_say_the_finding(page, holdout):
     assert "percentage points" in titles[2] and "of spend" in titles[3]
     for figure in figures:
         assert figure.axes[0].get_xlabel() and figure.axes[0].get_ylabel()
+
+
+def groups_of(said, came, customers=1000):
+    return pd.DataFrame({"customers": customers, "predicted": np.asarray(said), "actual": np.asarray(came)})
+
+
+SAID = np.linspace(0.05, 0.95, 10)
+
+
+def stretched(by, shift=0.0):
+    """What comes of those probabilities when their logits are too wide by a factor, or all too high."""
+    return 1.0 / (1.0 + np.exp(-(np.log(SAID / (1.0 - SAID)) / by - shift)))
+
+
+@pytest.mark.parametrize(
+    ("came", "level", "slope"),
+    [
+        (SAID, "right", "right"),
+        (stretched(1.5), "right", "extreme"),
+        (stretched(0.7), "right", "cautious"),
+        (stretched(1.0, 0.5), "high", "right"),
+        (stretched(1.0, -0.5), "low", "right"),
+        (stretched(1.5, 0.5), "high", "extreme"),
+    ],
+)
+def test_level_and_slope_are_judged_apart(came, level, slope):
+    found = calibration(groups_of(SAID, came))
+    assert (found.level_verdict, found.slope_verdict) == (level, slope)
+    assert found.held == (level == slope == "right")
+    assert found.level.value == pytest.approx((SAID - came).mean())
+
+
+def test_the_slope_is_the_one_that_outcomes_were_drawn_with():
+    assert calibration(groups_of(SAID, stretched(1.6), 10**7)).slope.value == pytest.approx(1 / 1.6, abs=1e-4)
+
+
+def test_probabilities_that_are_right_are_rarely_called_wrong():
+    rng, people, runs = np.random.default_rng(5), 300, 400
+    found = [calibration(groups_of(SAID, rng.binomial(people, SAID) / people, people)) for _ in range(runs)]
+    three_errors = 3 * np.sqrt(0.05 * 0.95 / runs)
+    for wrong in (
+        [one.level_verdict != "right" for one in found],
+        [one.slope_verdict != "right" for one in found],
+        [not one.fits for one in found],
+    ):
+        assert abs(np.mean(wrong) - 0.05) < three_errors
+
+
+def test_groups_that_are_off_in_between_are_not_called_right():
+    bent = SAID + 0.08 * np.array([0, -1, -1, 1, 1, 1, 1, -1, -1, 0])
+    found = calibration(groups_of(SAID, bent))
+    assert (found.level_verdict, found.fits, found.held) == ("right", False, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "came"),
+    [([0.3], [0.3]), ([0.2, 0.8], [0.2, 0.8]), ([0.3] * 5, [0.3] * 5), (SAID, np.zeros(10)), (SAID, np.ones(10))],
+)
+def test_without_differences_there_is_no_slope(said, came):
+    found = calibration(groups_of(said, came))
+    assert found.slope_verdict == "unknown" and np.isnan(found.slope.value) and found.slope.reason
+
+
+def test_groups_that_chance_parts_perfectly_have_no_slope():
+    assert calibration(groups_of([0.0, 0.5, 1.0], [0.0, 0.5, 1.0], 4)).slope_verdict == "unknown"
+    with pytest.raises(ValueError, match="no group"):
+        calibration(groups_of([], []))
+
+
+def test_groups_of_one_model_are_those_of_the_page(page, holdout):
+    alone = returning_groups(holdout, "Pareto/NBD", draws=160)
+    of_page = page.returning[page.returning["forecast"] == "Pareto/NBD"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, of_page)
+
+
+def test_months_are_means_of_their_weeks(page):
+    table = incremental(page, "Pareto/NBD")
+    weeks = page.tracking[page.tracking["source"] == ACTUAL]
+    after = weeks.loc[weeks["phase"] == "holdout", "purchases"].to_numpy()
+    held_out = table[table["phase"] == "holdout"]
+    assert len(held_out) == len(after) // 4 and held_out["actual"].iloc[0] == pytest.approx(after[:4].mean())
+    before = weeks.loc[weeks["phase"] == "calibration", "purchases"].to_numpy()
+    assert table.loc[table["phase"] == "calibration", "actual"].iloc[-1] == pytest.approx(before[-4:].mean())
+    drawn = page.tracking[(page.tracking["source"] == "Pareto/NBD") & (page.tracking["phase"] == "holdout")]
+    assert held_out["expected"].iloc[0] == pytest.approx(drawn["foreseen"].iloc[:4].mean())
+    rule = incremental(page, SAME_RATE)
+    assert rule.loc[rule["phase"] == "calibration", "expected"].isna().all() and rule["expected"].notna().any()
+
+
+def test_the_share_active_holds_what_every_model_of_leaving_says(holdout):
+    share, by_model = share_active(holdout.models, "Pareto/NBD", holdout.frame, draws=10)
+    assert "BG/NBD" in holdout.models.purchases and "BG/NBD" not in by_model and "NBD" not in by_model
+    assert len(by_model) > 1 and share.value == by_model["Pareto/NBD"]
+    assert share.low < min(by_model.values()) and max(by_model.values()) < share.high
+    named, with_it = share_active(holdout.models, "BG/NBD", holdout.frame, draws=10)
+    assert named.value == with_it["BG/NBD"] > share.high
+
+
+def test_figures_by_recency_and_by_month_say_the_finding(page):
+    recency = validation_figures.holdout_by_recency(page, "Pareto/NBD", SAME_RATE, FMT)
+    labels = [tick.get_text() for tick in recency.axes[0].get_xticklabels()]
+    assert labels == [f"{g}\n{FMT.count(n)}" for g, n in page.by_recency[["group", "customers"]].to_numpy()]
+    table = page.by_recency
+    miss = (table["Pareto/NBD"] - table["actual"]) * table["customers"]
+    worst = table["group"].iloc[int(miss.abs().argmax())]
+    title = recency.axes[0].get_title(loc="left")
+    assert f"purchase was {worst} week" in title and ("many" in title) == (miss.abs().max() == miss.max())
+    months = validation_figures.tracking_by_month(page, "Pareto/NBD", SAME_RATE, FMT)
+    held_out = incremental(page, "Pareto/NBD").query("phase == 'holdout'")["miss"]
+    ends = [
+        f"{FMT.share(abs(miss), 0)} too {'many' if miss > 0 else 'few'}" for miss in (held_out.min(), held_out.max())
+    ]
+    assert " and ".join(ends) in months.axes[0].get_title(loc="left")
+    alone = validation_figures.tracking_by_month(page, None, LAST_PERIOD, FMT)
+    lines = {line.get_label() for line in alone.axes[0].get_lines()}
+    assert "Pareto/NBD" not in lines and "actual" in lines
+    assert "Repeating" in validation_figures.holdout_by_recency(page, None, LAST_PERIOD, FMT).axes[0].get_title(
+        loc="left"
+    )

@@ -12,6 +12,8 @@ from analysis import valuation
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.sentences import Sentences
 from analysis.valuation.early_warning import BROKE, DRIFTING, IN_RHYTHM
+from analysis.valuation.intervals import share_interval
+from analysis.valuation.validation import calibration
 
 FMT = Formatter("en", "USD")
 START, DAYS = dt.date(2023, 1, 1), 364
@@ -316,6 +318,75 @@ def test_validation_simulates_the_best_model_alone(base, checked):
     assert 0 <= facts["inside"] <= facts["groups"] and facts["top_low"] <= facts["top"] <= facts["top_high"]
     assert facts["perfect"] >= facts["top"]
     assert valuation.rankers(base.holdout) == [base.holdout.best_model, base.holdout.best_heuristic]
+
+
+def test_the_verdict_on_probabilities_is_that_of_the_drawn_groups(base, checked):
+    facts = valuation.validation_facts(checked, base.holdout)
+    groups = checked.returning
+    judged = calibration(groups)
+    assert (facts["held"], facts["level"], facts["spread"]) == (judged.held, judged.level_verdict, judged.slope_verdict)
+    assert facts["gap"] == pytest.approx(facts["said_mean"] - facts["came_mean"])
+    high = valuation.calibration_facts(groups.assign(predicted=groups["actual"] * 0.5 + 0.5))
+    assert (high["level"], high["held"]) == ("high", False) and high["gap_low"] > 0
+    few = valuation.calibration_facts(groups.iloc[:2])
+    assert few["spread"] == "unknown" and few["slope"] is few["slope_low"] is None
+
+
+def test_the_fault_of_probabilities_is_shown_by_the_groups_that_prove_it():
+    def facts(predicted, actual):
+        low, high = share_interval(1000 * np.array(actual), np.full(4, 1000))
+        groups = pd.DataFrame({"customers": 1000, "predicted": predicted, "actual": actual})
+        return valuation.calibration_facts(
+            groups.assign(inside=(low <= groups["predicted"]) & (groups["predicted"] <= high))
+        )
+
+    ends = ("low_said", "low_came", "high_said", "high_came")
+    extreme = facts([0.02, 0.20, 0.70, 0.98], [0.07, 0.22, 0.64, 0.975])
+    assert (extreme["level"], extreme["spread"]) == ("right", "extreme")
+    assert [extreme[name] for name in ends] == [0.02, 0.07, 0.70, 0.64]
+    cautious = facts([0.10, 0.30, 0.70, 0.90], [0.03, 0.29, 0.71, 0.90])
+    assert cautious["spread"] == "cautious" and [cautious[name] for name in ends] == [0.10, 0.03, None, None]
+    assert [facts([0.1, 0.3, 0.7, 0.9], [0.1, 0.3, 0.7, 0.9])[name] for name in ends] == [None] * 4
+
+
+def test_the_share_active_has_a_range_and_stands_beside_its_test(base):
+    options = {"draws": 50, "small_group": 10, "seed": 1}
+    facts = valuation.alive_facts(base.value, base.models, base.summary, base.holdout, **options)
+    assert facts["alive"] == pytest.approx(
+        valuation.value_facts(base.value, valuation.value_groups(base.value))["alive_mean"]
+    )
+    assert facts["alive_low"] < facts["least_alive"] <= facts["alive"] <= facts["most_alive"] < facts["alive_high"]
+    # whoever bought was active, so a model that says fewer than that cannot be right
+    assert facts["bought"] == (base.holdout.frame["holdout_frequency"] > 0).mean() < facts["alive_then"]
+    assert facts["level"] in ("right", "high", "low") and facts["said_mean"] < facts["alive_then"]
+    untested = valuation.alive_facts(base.value, base.models, base.summary, None, **options)
+    assert not untested["alive_tested"] and "bought" not in untested
+    with pytest.raises(ValueError, match="no model gives a probability"):
+        valuation.alive_facts(replace(base.value, alive_model=None), base.models, base.summary, None, **options)
+
+
+def test_concentration_of_what_is_expected_is_told_beside_what_was_brought(base):
+    found, reason = valuation.expected_concentration(base.summary, base.value, 0.2)
+    facts = valuation.shift_facts(found, base.value)
+    best = valuation.value_groups(base.value)["residual_share"].iloc[:2].sum()
+    assert not reason and facts["expected_share"] == pytest.approx(best, abs=1e-6)
+    assert facts["shift_kind"] == "margin" and facts["expected_low"] < best < facts["expected_high"]
+    brought = valuation.concentration(base.summary["margin"]).top_share.value
+    assert facts["past_share"] == pytest.approx(brought)
+    sure = facts["shift_low"] > 0 or facts["shift_high"] < 0
+    assert (facts["shift"] != "same") == sure
+    assert 0 < facts["half_expected"] < 0.5 and 0 < facts["stay"] < 1
+
+
+def test_without_a_margin_expected_sales_are_compared_and_nothing_expected_gives_the_reason(base):
+    frame = base.value.frame.assign(residual_value=np.nan, existing_value=np.nan)
+    sales = replace(base.value, frame=frame, margin=None)
+    found, _ = valuation.expected_concentration(base.summary, sales, 0.2)
+    assert valuation.shift_facts(found, sales)["shift_kind"] == "sales"
+    assert found.past.top_share.value == pytest.approx(valuation.concentration(base.summary["spend"]).top_share.value)
+    nothing = replace(sales, expected_sales=valuation.Estimate(np.nan))
+    none, reason = valuation.expected_concentration(base.summary, nothing, 0.2)
+    assert none is None and reason == "there is nothing to expect a value from"
 
 
 def test_claims_are_counted_as_they_are_shown(base, checked):

@@ -16,7 +16,15 @@ from analysis.valuation.bg_bb import BGBB, BGBBResults
 from analysis.valuation.bg_cnbd_k import BGCNBDk, MBGCNBDk
 from analysis.valuation.bg_nbd import BGNBD, BGNBDResults
 from analysis.valuation.cohorts import Cohorts, cohorts
-from analysis.valuation.concentration import Concentration, Estimate, concentration, gini, lorenz
+from analysis.valuation.concentration import (
+    Concentration,
+    Estimate,
+    Shift,
+    concentration,
+    concentration_shift,
+    gini,
+    lorenz,
+)
 from analysis.valuation.contest import Contest, Splits, contest, contest_splits
 from analysis.valuation.covariate_effects import (
     COVARIATE_COLUMNS,
@@ -37,6 +45,7 @@ from analysis.valuation.facts import (
     base_facts,
     concentration_facts,
     edges_for_people,
+    expected_concentration,
     group_columns,
     groups_for_people,
     holdout_facts,
@@ -45,6 +54,7 @@ from analysis.valuation.facts import (
     model_facts,
     run_holdout,
     scores_for_people,
+    shift_facts,
     value_facts,
 )
 from analysis.valuation.holdout import Holdout, by_frequency, evaluate_holdout
@@ -141,6 +151,8 @@ from analysis.valuation.validation_facts import (
     TRACK_WEEKS,
     WARNING_COLUMNS,
     WINBACK_COLUMNS,
+    alive_facts,
+    calibration_facts,
     claims_facts,
     claims_for_people,
     contest_facts,
@@ -220,6 +232,7 @@ __all__ = [
     "SeasonalParetoNBD",
     "SeasonalParetoNBDResults",
     "Seasonality",
+    "Shift",
     "SpendResponse",
     "Splits",
     "TrackRecord",
@@ -229,12 +242,14 @@ __all__ = [
     "WinBack",
     "add_nested_scores",
     "add_rfm_scores",
+    "alive_facts",
     "assumed",
     "at_the_margin",
     "audit_facts",
     "audit_period",
     "base_facts",
     "by_frequency",
+    "calibration_facts",
     "calibration_holdout",
     "categories_held",
     "channel_facts",
@@ -246,6 +261,7 @@ __all__ = [
     "cohorts",
     "concentration",
     "concentration_facts",
+    "concentration_shift",
     "contact_costs",
     "contest",
     "contest_facts",
@@ -267,6 +283,7 @@ __all__ = [
     "equal_customers",
     "equity_facts",
     "evaluate_holdout",
+    "expected_concentration",
     "expected_cumulative",
     "figures",
     "fit_models",
@@ -329,6 +346,7 @@ __all__ = [
     "season_facts",
     "seasonality_figures",
     "service_counts",
+    "shift_facts",
     "spend_response",
     "track_facts",
     "track_record",

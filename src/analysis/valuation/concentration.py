@@ -76,6 +76,25 @@ class Concentration:
         return math.ceil(self.replacement.value - 1e-9)
 
 
+@dataclass(frozen=True)
+class Shift:
+    """Concentration of what the same customers have brought and are expected to bring.
+
+    Attributes
+    ----------
+    past, expected : Concentration
+    difference : Estimate
+        Top share of the expected less that of the past, its interval from the same customers in both.
+    stay : float
+        Share of the past's best who are among the expected best too.
+    """
+
+    past: Concentration
+    expected: Concentration
+    difference: Estimate
+    stay: float
+
+
 def lorenz(amount: ArrayLike, shares: ArrayLike) -> Array:
     """Share of the amount that the lowest `shares` of the customers bring, linear between customers.
 
@@ -150,6 +169,35 @@ def concentration(amount: ArrayLike, top: float = 0.20, alpha: float = 0.05) -> 
     )
 
 
+def concentration_shift(past: ArrayLike, expected: ArrayLike, top: float = 0.20, alpha: float = 0.05) -> Shift:
+    """Compare the concentration of two amounts over the same customers, each with its own best.
+
+    Parameters
+    ----------
+    past, expected : arrays of shape (customers,)
+        Money, in one order of customers. Negative amounts count as zero.
+    top, alpha
+        As for :func:`concentration`, whose errors it raises too.
+
+    Notes
+    -----
+    An expectation evens out luck, which the past holds: what will come is more concentrated than what is expected.
+    """
+    before, after = (np.maximum(np.asarray(amount, dtype=float), 0.0) for amount in (past, expected))
+    first, then = concentration(past, top, alpha), concentration(expected, top, alpha)
+    difference = then.top_share.value - first.top_share.value
+    influence = _top_share_influence(after, top) - _top_share_influence(before, top)
+    half = float(stats.norm.ppf(1 - alpha / 2) * influence.std() / np.sqrt(len(influence)))
+    best = max(1, round(top * len(before)))
+    top_past, top_expected = (set(np.argsort(-amount, kind="stable")[:best].tolist()) for amount in (before, after))
+    return Shift(
+        past=first,
+        expected=then,
+        difference=Estimate(difference, difference - half, difference + half),
+        stay=len(top_past & top_expected) / best,
+    )
+
+
 def _replacement(top_share: Estimate, top: float) -> Estimate:
     """The count is a rising function of the top share, so its interval is the share's, carried over."""
 
@@ -162,12 +210,15 @@ def _replacement(top_share: Estimate, top: float) -> Estimate:
 
 
 def _top_share_error(value: Array, top: float) -> float:
-    mean = value.mean()
+    return float(_top_share_influence(value, top).std() / np.sqrt(len(value)))
+
+
+def _top_share_influence(value: Array, top: float) -> Array:
+    """What each customer adds to the error of the top share, in the order given."""
     below = 1.0 - top
-    cut = value[min(int(np.ceil(below * len(value))) - 1, len(value) - 1)]
+    cut = np.sort(value)[min(int(np.ceil(below * len(value))) - 1, len(value) - 1)]
     ordinate = float(lorenz(value, below))
-    influence = (np.minimum(value - cut, 0.0) + below * cut - ordinate * value) / mean
-    return float(influence.std() / np.sqrt(len(value)))
+    return -(np.minimum(value - cut, 0.0) + below * cut - ordinate * value) / value.mean()
 
 
 def _gini_error(value: Array, coefficient: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.reporting.numbers import Formatter
-from analysis.valuation.concentration import Concentration
+from analysis.valuation.concentration import Concentration, Shift, concentration_shift
 from analysis.valuation.figures import FORECAST_WORDS
 from analysis.valuation.holdout import Holdout, evaluate_holdout
 from analysis.valuation.lifetime import CustomerValue
@@ -304,3 +304,61 @@ def interval_width(value: CustomerValue) -> float:
 def assumed(assumption: Any) -> float | None:
     """The value of a study's assumption, None where the study makes none."""
     return None if assumption is None else float(assumption.value)
+
+
+def expected_concentration(summary: pd.DataFrame, value: CustomerValue, top: float) -> tuple[Shift | None, str]:
+    """How concentrated what is expected is, beside what was brought: margin where it is known of both, else sales.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        The canonical `customer_summary`.
+    value : CustomerValue
+        Of the same customers.
+    top : float
+        The share of customers called the best.
+
+    Returns
+    -------
+    found : Shift or None
+        None where nothing is expected, or from nobody.
+    reason : str
+        Why not; empty otherwise.
+    """
+    if not value.known:
+        return None, "there is nothing to expect a value from"
+    frame = summary.merge(value.frame, on="customer_id", validate="one_to_one")
+    if _shift_kind(value) == "margin":
+        past, expected = frame["existing_value"], frame["residual_value"]
+    else:
+        past, expected = frame["spend"], frame["expected_purchases"] * frame["expected_spend"]
+    return found_or_reason(lambda: concentration_shift(past, expected, top))
+
+
+def shift_facts(found: Shift, value: CustomerValue) -> dict[str, Any]:
+    """The facts of the sentence on the concentration of what is expected."""
+    share, low, high = found.expected.top_share.interval
+    clear = not found.difference.low <= 0.0 <= found.difference.high
+    return {
+        "shift_kind": _shift_kind(value),
+        "shift": ("higher" if found.difference.value > 0 else "lower") if clear else "same",
+        "expected_share": share,
+        "expected_low": low,
+        "expected_high": high,
+        "past_share": found.past.top_share.value,
+        "shift_low": found.difference.low,
+        "shift_high": found.difference.high,
+        "half_past": _half(found.past),
+        "half_expected": _half(found.expected),
+        "stay": found.stay,
+    }
+
+
+def _half(found: Concentration) -> float:
+    """Share of the amount that the lower half of customers brings."""
+    return float(found.curve.loc[np.isclose(found.curve["customers_share"], 0.5), "amount_share"].iloc[0])
+
+
+def _shift_kind(value: CustomerValue) -> str:
+    known = value.margin is not None and np.isfinite(value.frame["existing_value"]).all()
+    return "margin" if known else "sales"

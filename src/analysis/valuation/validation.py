@@ -19,7 +19,10 @@ from dataclasses import dataclass
 import ibis
 import numpy as np
 import pandas as pd
+from scipy import special, stats
 
+from analysis.valuation.bg_cnbd_k import MBGCNBDk
+from analysis.valuation.concentration import Estimate
 from analysis.valuation.holdout import (
     HEURISTICS,
     LAST_PERIOD,
@@ -31,13 +34,20 @@ from analysis.valuation.holdout import (
     resamples,
 )
 from analysis.valuation.intervals import share_interval
+from analysis.valuation.mbg_nbd import MBGNBD
 from analysis.valuation.models import FittedModels
+from analysis.valuation.pareto_nbd import ParetoNBD
 from analysis.valuation.purchases import Array, PurchaseResults, expected_cumulative
 from analysis.valuation.summary import DAYS_PER_WEEK, purchase_days
 
 ACTUAL, PERFECT, EVERYBODY = "actual", "perfect foresight", "everybody alike"
 LEVELS = (0.50, 0.80, 0.95)
 _SHARES = np.arange(1, 11) / 10.0
+_STEPS, _SMALL_STEP, _SINGULAR = 30, 1e-9, 1e12
+_Z, _CHANCE = 1.959964, 0.05
+# models in which a customer may leave after any purchase, the first one too
+_LEAVE_ANY_TIME = (ParetoNBD.name, MBGNBD.name, MBGCNBDk.name)
+_NEAREST = 1e-4  # to 0 and 1: a group of which no simulated future held a purchase still has a logit
 _MOST = 10_000  # customers behind simulations and bootstrap samples; of a larger base every k-th
 _REPEATS = 8  # futures at each drawn set of parameters
 
@@ -115,6 +125,59 @@ class Validation:
     coverage: pd.DataFrame
     totals: pd.DataFrame
     money: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether probabilities were right on average, and whether low ones were as low and high ones as high as they said.
+
+    Attributes
+    ----------
+    customers, groups : int
+    said, came : float
+        Mean probability, and share to whom it happened.
+    level : Estimate
+        `said` − `came`, with what chance alone leaves open around it; 0 is right, above 0 too high.
+    slope : Estimate
+        Of the outcome's logit on the prediction's: 1 is right, below 1 the probabilities are too extreme, above 1 too
+        cautious. NaN with a reason where the probabilities hardly differ.
+    fit : float
+        p-value of all groups having come as they said (chi-squared): catches groups that are off in between.
+    """
+
+    customers: int
+    groups: int
+    said: float
+    came: float
+    level: Estimate
+    slope: Estimate
+    fit: float
+
+    @property
+    def level_verdict(self) -> str:
+        """ "right", "high" or "low", as far as chance lets it be told."""
+        if self.level.low <= 0.0 <= self.level.high:
+            return "right"
+        return "high" if self.level.value > 0.0 else "low"
+
+    @property
+    def slope_verdict(self) -> str:
+        """ "right", "extreme", "cautious", or "unknown" where the probabilities hardly differ."""
+        if self.slope.low is None:
+            return "unknown"
+        if self.slope.low <= 1.0 <= self.slope.high:
+            return "right"
+        return "extreme" if self.slope.value < 1.0 else "cautious"
+
+    @property
+    def fits(self) -> bool:
+        """Whether chance may explain how far the groups came from what was said."""
+        return self.fit >= _CHANCE
+
+    @property
+    def held(self) -> bool:
+        """Whether neither the level, nor the slope, nor the groups between them speak against the probabilities."""
+        return self.level_verdict == "right" and self.slope_verdict in ("right", "unknown") and self.fits
 
 
 def weekly_purchases(
@@ -230,6 +293,170 @@ def validate(
         totals=_stacked(totals),
         money=_money(holdout, replications, seed),
     )
+
+
+def calibration(groups: pd.DataFrame) -> Calibration:
+    """Judge predicted probabilities by groups of customers: their level and their slope apart, each with its error.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        `customers`, `predicted`, `actual`: one forecast's rows of `Validation.returning`.
+
+    Raises
+    ------
+    ValueError
+        Without a group.
+
+    Notes
+    -----
+    A mean of groups hides simulation noise, which logits of single customers would not. Variances are those of binomial
+    counts at the predicted probabilities, which are a little too large for a group whose members differ. Source: Cox,
+    D. R. (1958). Two further applications of a model for binary regression. Biometrika 45(3/4), 562–565.
+    """
+    if groups.empty:
+        raise ValueError("calibration: no group of customers to judge")
+    n, came = (groups[column].to_numpy(float) for column in ("customers", "actual"))
+    said = np.clip(groups["predicted"].to_numpy(float), _NEAREST, 1.0 - _NEAREST)
+    variance = n * said * (1.0 - said)
+    gap = float((n * (groups["predicted"].to_numpy(float) - came)).sum() / n.sum())
+    half = float(_Z * np.sqrt(variance.sum()) / n.sum())
+    return Calibration(
+        customers=int(n.sum()),
+        groups=len(groups),
+        said=float(np.average(groups["predicted"], weights=n)),
+        came=float(np.average(came, weights=n)),
+        level=Estimate(gap, gap - half, gap + half),
+        slope=_slope(n, said, came),
+        fit=float(stats.chi2.sf(((n * (came - said)) ** 2 / variance).sum(), len(n))),
+    )
+
+
+def _slope(n: Array, said: Array, came: Array) -> Estimate:
+    logit, bought = special.logit(said), np.rint(n * came)
+    none = Estimate(np.nan, reason="the probabilities, or what came of them, differ too little between groups")
+    if len(n) < 3 or np.ptp(logit) < 0.1 or not 0 < bought.sum() < n.sum():
+        return none
+    # Newton's steps from "as predicted"; a general fit refuses groups that came exactly as said
+    design, beta = np.column_stack([np.ones(len(n)), logit]), np.array([0.0, 1.0])
+    for _ in range(_STEPS):
+        mean = special.expit(design @ beta)
+        information = (design.T * (n * mean * (1.0 - mean))) @ design
+        if np.linalg.cond(information) > _SINGULAR:
+            return none
+        step = np.linalg.solve(information, design.T @ (bought - n * mean))
+        beta = beta + step
+        if np.abs(step).max() < _SMALL_STEP:
+            break
+    else:
+        return none
+    slope, error = float(beta[1]), float(np.sqrt(np.linalg.inv(information)[1, 1]))
+    if error > 1.0:  # an interval of 4 in width tells nothing
+        return none
+    return Estimate(slope, slope - _Z * error, slope + _Z * error)
+
+
+def share_active(
+    models: FittedModels, name: str, summary: pd.DataFrame, draws: int = 40, seed: int = 1
+) -> tuple[Estimate, dict[str, float]]:
+    """Share of customers who are still active, with a range that also holds what other models of leaving say.
+
+    Parameters
+    ----------
+    models : FittedModels
+        Fitted on `summary`.
+    name : str
+        The model whose share it is.
+    summary : DataFrame
+        `frequency`, `recency`, `T` (days), one row a customer.
+    draws : int
+        Sets of parameters.
+    seed : int
+
+    Returns
+    -------
+    share : Estimate
+        The mean of each one's probability. Its limits hold the 95 % limits of every usable model in which customers
+        leave: how well parameters are known, and chance in who left. BG/NBD is left out of them unless it is `name`: in it
+        nobody without a repeat purchase can have left.
+    by_model : dict
+        The share by each of those models.
+
+    Notes
+    -----
+    Parameters alone leave a percentage point or so open; which model it is, several. Nobody sees who left, so the data
+    choose between models only by how customers buy.
+    """
+    usable = {other: fit for other, fit in models.purchases.items() if fit.model.can_leave}
+    rivals = {other: fit for other, fit in usable.items() if other in (name, *_LEAVE_ANY_TIME)}
+    history = [summary["frequency"].to_numpy(float)]
+    history += [summary[column].to_numpy(float) / DAYS_PER_WEEK for column in ("recency", "T")]
+    shares, ends = {}, []
+    for other, results in rivals.items():
+        chance = results.probability_alive(*history)
+        shares[other] = float(chance.mean())
+        drawn = results.draw_params(draws, np.random.default_rng(seed))
+        means = [results.with_params(params).probability_alive(*history).mean() for params in drawn]
+        variance = np.var(means, ddof=1) + (chance * (1.0 - chance)).sum() / len(chance) ** 2
+        ends += [shares[other] + side * _Z * float(np.sqrt(variance)) for side in (-1.0, 1.0)]
+    return Estimate(shares[name], max(min(ends), 0.0), min(max(ends), 1.0)), shares
+
+
+def incremental(found: Validation, source: str, weeks: int = 4) -> pd.DataFrame:
+    """Purchases a week, actual and expected, as means of some weeks each, counted from the start of the holdout both ways.
+
+    Parameters
+    ----------
+    found : Validation
+    source : str
+        A forecast of `found.tracking`. In the holdout a model that was simulated is taken as it foresaw from each customer's
+        past; before, from when each first came.
+    weeks : int
+        Weeks in a mean; what is left over at either end is dropped.
+
+    Returns
+    -------
+    DataFrame
+        `phase`, `ends_on` (of the last week), `actual`, `expected` (null for a plain rule before the holdout) and `miss`
+        (expected / actual − 1; null where nothing came), oldest first.
+    """
+    columns = ["ends_on", "phase", "purchases"]
+    table = found.tracking.loc[found.tracking["source"] == ACTUAL, columns].rename(columns={"purchases": "actual"})
+    drawn = found.tracking[found.tracking["source"] == source].set_index("ends_on")
+    expected = drawn["foreseen"].fillna(drawn["purchases"])
+    table["expected"] = table["ends_on"].map(expected)
+    held_out = (table["phase"] == "holdout").to_numpy()
+    # the first week of the holdout is 0, the last before it is −1
+    block = (np.arange(len(table)) - int((~held_out).sum())) // weeks
+    whole = pd.Series(block).map(pd.Series(block).value_counts()).to_numpy() == weeks
+    grouped = table[whole].groupby(block[whole])
+    means = grouped[["actual", "expected"]].mean()
+    means.insert(0, "phase", grouped["phase"].first())
+    means.insert(1, "ends_on", grouped["ends_on"].max())
+    means["miss"] = means["expected"] / means["actual"].where(means["actual"] > 0) - 1.0
+    return means.reset_index(drop=True)
+
+
+def returning_groups(
+    holdout: Holdout, name: str, draws: int = 400, small_group: int = 10, seed: int = 1
+) -> pd.DataFrame:
+    """Equal groups by one model's probability of buying in the holdout: that probability, and the share who bought.
+
+    Parameters
+    ----------
+    holdout : Holdout
+    name : str
+        A purchase model that was fitted in it.
+    draws, small_group, seed : int
+        As for :func:`validate`.
+
+    Returns
+    -------
+    DataFrame
+        As `Validation.returning`.
+    """
+    futures = simulate_holdout(holdout.models, name, holdout.frame, holdout.weeks, draws, seed)
+    return _returning(holdout, name, futures, small_group)[0]
 
 
 def simulate_holdout(

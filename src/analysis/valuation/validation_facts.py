@@ -30,7 +30,16 @@ from analysis.valuation.models import FittedModels
 from analysis.valuation.purchases import ModelNotFitted
 from analysis.valuation.summary import DAYS_PER_WEEK
 from analysis.valuation.track_record import LEAST_WEEKS, TrackRecord, track_record
-from analysis.valuation.validation import EVERYBODY, PERFECT, Validation, validate, weekly_purchases
+from analysis.valuation.validation import (
+    EVERYBODY,
+    PERFECT,
+    Validation,
+    calibration,
+    returning_groups,
+    share_active,
+    validate,
+    weekly_purchases,
+)
 from analysis.valuation.validation_figures import as_subject
 from analysis.valuation.winback import WinBack, return_history, win_back
 
@@ -459,10 +468,110 @@ def validation_facts(found: Validation, holdout: Holdout) -> dict[str, Any]:
             "groups": len(groups),
             "inside": int(groups["inside"].sum()),
             "apart": 100.0 * float(np.average(apart, weights=groups["customers"])),
-            "over": bool(np.average(groups["predicted"] - groups["actual"], weights=groups["customers"]) > 0),
             "useful": bool(brier[holdout.best_model] < brier[EVERYBODY]),
+            **calibration_facts(groups),
         }
     return facts
+
+
+def calibration_facts(groups: pd.DataFrame) -> dict[str, Any]:
+    """What one forecast's groups say of its probabilities of coming back; see :class:`Calibration` for the verdicts."""
+    found = calibration(groups)
+    slope, slope_low, slope_high = found.slope.interval
+    return {
+        "held": found.held,
+        "level": found.level_verdict,
+        "spread": found.slope_verdict,
+        "fits": found.fits,
+        "said_mean": found.said,
+        "came_mean": found.came,
+        "gap": found.level.value,
+        "gap_low": found.level.low,
+        "gap_high": found.level.high,
+        "slope": slope if np.isfinite(slope) else None,
+        "slope_low": slope_low,
+        "slope_high": slope_high,
+        **_telling(groups, found.slope_verdict),
+    }
+
+
+def _telling(groups: pd.DataFrame, spread: str) -> dict[str, Any]:
+    """Of the lower and of the upper half of the groups, the one that shows the fault most clearly: what it said and what
+    came; None where no group of that half is off that way by more than chance, or nothing is at fault."""
+    errors = np.sqrt(np.maximum(groups["predicted"] * (1.0 - groups["predicted"]), 1e-12) / groups["customers"])
+    over = (groups["predicted"] - groups["actual"]) / errors
+    signs = {"extreme": (-1.0, 1.0), "cautious": (1.0, -1.0)}.get(spread, (0.0, 0.0))
+    half, facts = len(groups) // 2, {}
+    for name, sign, part in zip(("low", "high"), signs, (groups.index[:half], groups.index[half:]), strict=True):
+        shown = [at for at in part if sign * over[at] > 0 and not groups.loc[at, "inside"]]
+        at = max(shown, key=lambda at: abs(over[at]), default=None)
+        said = (None, None) if at is None else groups.loc[at, ["predicted", "actual"]]
+        facts |= dict(zip((f"{name}_said", f"{name}_came"), said, strict=True))
+    return facts
+
+
+def alive_facts(
+    value: CustomerValue,
+    models: FittedModels,
+    summary: pd.DataFrame,
+    holdout: Holdout | None,
+    *,
+    draws: int,
+    small_group: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The share of customers who are still active, its range, and whether that model's probabilities held in the test.
+
+    Parameters
+    ----------
+    value : CustomerValue
+        One whose `alive_model` is not None.
+    models : FittedModels
+        Fitted on `summary`.
+    summary : DataFrame
+        The canonical `customer_summary` (days).
+    holdout : Holdout or None
+    draws : int
+        Simulated holdouts a customer.
+    small_group, seed : int
+
+    Returns
+    -------
+    dict
+        `alive`, `alive_low`, `alive_high`; `least_model` and `least_alive`, `most_model` and `most_alive`: the ends of what
+        models of leaving say; `alive_tested`, and where it is true `weeks`, `alive_then` (said at the start of the held-out
+        weeks), `bought` (share who bought in them: all of these were active, so it is a lower bound) with its limits, and what
+        :func:`calibration_facts` says of the model's probabilities of buying in them.
+    """
+    name = value.alive_model
+    if name is None:
+        raise ValueError(f"alive: no model gives a probability ({value.alive_reason})")
+    share, by_model = share_active(models, name, summary, seed=seed)
+    least, most = min(by_model, key=by_model.__getitem__), max(by_model, key=by_model.__getitem__)
+    tested = holdout is not None and name in holdout.models.purchases
+    facts = {
+        "alive": share.value,
+        "alive_low": share.low,
+        "alive_high": share.high,
+        "least_model": least,
+        "least_alive": by_model[least],
+        "most_model": most,
+        "most_alive": by_model[most],
+        "alive_tested": tested,
+    }
+    if not tested:
+        return facts
+    groups = returning_groups(holdout, name, draws, small_group, seed)
+    bought = (holdout.frame["holdout_frequency"] > 0).to_numpy()
+    low, high = share_interval(bought.sum(), len(bought))
+    ends = {
+        "weeks": holdout.weeks,
+        "bought": float(bought.mean()),
+        "bought_low": float(low),
+        "bought_high": float(high),
+    }
+    then = float(np.average(groups["alive"], weights=groups["customers"]))
+    return facts | ends | {"alive_then": then} | calibration_facts(groups)
 
 
 def claims_for_people(found: Validation, fmt: Formatter, customer: str = "customer") -> pd.DataFrame:

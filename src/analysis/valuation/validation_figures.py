@@ -15,7 +15,7 @@ from analysis.valuation.early_warning import BROKE, DRIFTING, IN_RHYTHM, EarlyWa
 from analysis.valuation.figures import FORECAST_WORDS
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
 from analysis.valuation.track_record import TrackRecord
-from analysis.valuation.validation import ACTUAL, PERFECT, Validation
+from analysis.valuation.validation import ACTUAL, PERFECT, Validation, incremental
 from analysis.valuation.winback import ONE_TIME, REPEAT, WinBack
 
 _KIND_COLOURS = {"model": PALETTE[0], "heuristic": PALETTE[1], "learner": PALETTE[2], "score": PALETTE[3]}
@@ -227,3 +227,111 @@ def as_subject(name: str, capital: bool = True) -> str:
     }
     subject = subjects.get(name, f"the {name} model")
     return subject[0].upper() + subject[1:] if capital else subject
+
+
+def holdout_by_recency(
+    found: Validation, model: str | None, heuristic: str, fmt: Formatter, customers: str = "customers"
+) -> Figure:
+    """What came in the holdout beside what a model and a plain rule foresaw, by weeks of silence before it.
+
+    Under each group stands how many customers it holds.
+
+    Parameters
+    ----------
+    found : Validation
+    model : str or None
+        None draws the rule alone.
+    heuristic : str
+    fmt : Formatter
+    customers : str
+        What the study calls its customers.
+    """
+    table = found.by_recency
+    fig, ax = new_figure(height=4.6)
+    at = np.arange(len(table))
+    if model is not None:
+        ax.plot(at, table[model], color=PALETTE[0], marker="s", label=f"{model} model")
+    ax.plot(at, table[heuristic], color=PALETTE[1], marker="o", linestyle=":", label=_words(heuristic))
+    ax.plot(at, table["actual"], color=INK, marker="D", linestyle="none", label="actual", zorder=5)
+    names = zip(table["group"], table["customers"], strict=True)
+    ax.set_xticks(at, [f"{group}\n{fmt.count(people)}" for group, people in names])
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter(fmt.axis("number"))
+    ax.set(xlabel=f"Weeks since the last purchase; {customers} in the group", ylabel="Purchases in the holdout, mean")
+    ax.legend(loc="upper right")
+    ax.set_title(_recency_title(table, model or heuristic))
+    return fig
+
+
+def _recency_title(table: pd.DataFrame, name: str) -> str:
+    """Where most purchases were missed: the group whose miss, times its customers, is the largest."""
+    miss = (table[name] - table["actual"]) * table["customers"]
+    if (miss.abs() < 0.5).all():
+        return f"{as_subject(name)} foresaw every group by silence"
+    worst = int(miss.abs().argmax())
+    weeks = table["group"].iloc[worst]
+    much = "many" if miss.iloc[worst] > 0 else "few"
+    unit = "week" if weeks == "1" else "weeks"
+    return f"{as_subject(name)} missed most where the last purchase was {weeks} {unit} before: it foresaw too {much}"
+
+
+def tracking_by_month(found: Validation, model: str | None, heuristic: str, fmt: Formatter) -> Figure:
+    """Repeat purchases a week, as means of four weeks, actual beside a model and a plain rule; single weeks in grey.
+
+    Weeks are counted from the start of the holdout both ways; what is left over at either end is not drawn. Unlike
+    the running sum of :func:`tracking`, one month's miss does not carry over to the next.
+
+    Parameters
+    ----------
+    found : Validation
+    model : str or None
+        A model that was simulated; None draws the rule alone.
+    heuristic : str
+    fmt : Formatter
+    """
+    table = incremental(found, model or heuristic)
+    rule = incremental(found, heuristic)
+    weekly = found.tracking[found.tracking["source"] == ACTUAL]
+    fig, ax = new_figure(height=4.4)
+    ax.plot(weekly["ends_on"], weekly["purchases"], color=QUIET, linewidth=0.8, alpha=0.7, label="actual, each week")
+    ax.plot(table["ends_on"], table["actual"], color=INK, linewidth=2.0, marker="D", markersize=4, label="actual")
+    held_out = rule["phase"] == "holdout"
+    ax.plot(
+        rule["ends_on"][held_out], rule["expected"][held_out], color=PALETTE[1], linestyle=":", label=_words(heuristic)
+    )
+    if model is not None:
+        ax.plot(table["ends_on"], table["expected"], color=PALETTE[0], linestyle="--", label=model)
+    begins = weekly.loc[weekly["phase"] == "calibration", "ends_on"].max()
+    ax.axvline(begins, color=QUIET, linewidth=1.2)
+    ax.annotate(
+        "holdout",
+        (begins, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(6, 2),
+        textcoords="offset points",
+        color=QUIET,
+    )
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=2, maxticks=5))
+    ax.xaxis.set_major_formatter(fmt.axis("date"))
+    ax.yaxis.set_major_formatter(fmt.axis("count"))
+    ax.set(xlabel="Four weeks ending", ylabel="Repeat purchases a week")
+    fig.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, columnspacing=1.2, handlelength=1.6
+    )
+    ax.set_title(_months_title(table[table["phase"] == "holdout"], model or heuristic, fmt))
+    return fig
+
+
+def _months_title(table: pd.DataFrame, name: str, fmt: Formatter) -> str:
+    came = table[table["actual"] > 0]
+    if came.empty:
+        return f"{as_subject(name)}: the holdout is too short, or too empty, to see from month to month"
+    low, high = (_off(end, fmt) for end in (came["miss"].min(), came["miss"].max()))
+    if low == high:
+        return f"{as_subject(name)} foresaw {low} purchases in four weeks of the holdout"
+    return f"{as_subject(name)} foresaw between {low} and {high} purchases in four weeks of the holdout"
+
+
+def _off(miss: float, fmt: Formatter) -> str:
+    return f"{fmt.share(abs(miss), 0)} too {'many' if miss > 0 else 'few'}"
