@@ -85,6 +85,21 @@ def test_cohorts_by_hand():
     assert found.retention(1).value == pytest.approx(2 / 3) and found.retention(5).reason
 
 
+def test_a_few_missing_days_cost_no_period():
+    """A quarter of 2024 has 91 or 92 days: four missing are below a twentieth, five above."""
+    rows = [("a", 4, 10), ("b", 100, 4), ("a", 200, 3), ("c", 360, 5)]
+    first, end = START + dt.timedelta(days=4), dt.date(2024, 12, 29)
+    found = cohorts(lines_of(rows), first, end, period="quarter")
+    assert found.missing == (4, 2) and found.left_out == 0 and found.frame["age"].max() == 3
+    assert found.sizes().tolist() == [1, 1, 1]
+    late = cohorts(lines_of(rows), first + dt.timedelta(days=1), end, period="quarter")
+    assert late.missing == (0, 2) and late.left_out == 1 and late.frame["age"].max() == 2
+    early = cohorts(lines_of(rows), START, dt.date(2024, 12, 26), period="quarter")
+    assert early.missing == (0, 0) and early.left_out == 1
+    # costs that are booked by the period need it whole
+    assert whole_periods(first, end, "quarter") == (period_of(START, "quarter") + 1, period_of(end, "quarter") - 1)
+
+
 def test_a_return_is_money_and_no_activity():
     found = cohorts(lines_of([("a", 0, 10), ("a", 40, -4)]), START, dt.date(2024, 3, 31)).frame
     assert found["active"].tolist() == [1, 0, 0] and found["spend"].tolist() == [10.0, -4.0, 0.0]

@@ -1,6 +1,7 @@
 """Customer equity: closed forms, what retention means, elasticities by hand, the constant-retention bias."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from scipy import integrate, stats
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.theme import png
 from analysis.valuation import BGNBD, NBD, ModelNotFitted, ParetoNBD, money_figures, weekly_discount
+from analysis.valuation.concentration import Estimate
 from analysis.valuation.equity import (
     Acquisition,
     _Case,
@@ -145,10 +147,51 @@ def test_equity_is_the_sum_of_its_parts():
     assert png(money_figures.equity_elasticities(found, FMT))[:4] == b"\x89PNG"
 
 
+def test_the_present_part_is_taken_as_given_and_its_doubt_adds_up():
+    won = Acquisition(rate=5.0, cost=12.0, weeks=104.0)
+    given = Estimate(60e3, 60e3 - 1.959964 * 20e3, 60e3 + 1.959964 * 20e3)
+    alone = customer_equity(PARETO, SUMMARY, MONEY, present=given, doubt=0.2, **SETTING)
+    assert alone.existing is given and alone.total is given
+
+    def found_with(doubt):
+        found = customer_equity(PARETO, SUMMARY, MONEY, present=given, doubt=doubt, **SETTING, acquisition=won)
+        assert found.total.value == pytest.approx(60e3 + found.future.value) and found.existing is given
+        return found, ((found.total.high - found.total.value) / 1.959964) ** 2
+
+    (sure, without), (doubtful, within) = found_with(None), found_with(0.2)
+    cost = 5.0 * 12.0 * (1 - math.exp(-weekly_discount(0.1) * 104)) / weekly_discount(0.1)
+    brought = doubtful.future.value + cost
+    # the given range holds the doubt of the present part already; that of the future part comes on top, in full
+    added = (0.2 * (60e3 + brought)) ** 2 - (0.2 * 60e3) ** 2
+    assert within - without == pytest.approx(added, rel=1e-6)
+    assert doubtful.future.high - doubtful.future.low > sure.future.high - sure.future.low
+    assert doubtful.elasticities.equals(sure.elasticities)
+    untested = customer_equity(
+        PARETO, SUMMARY, MONEY, present=Estimate(9e3, reason="no test"), **SETTING, acquisition=won
+    )
+    assert untested.total.low is None and untested.total.reason == "no test"
+    with pytest.raises(ValueError, match="a horizon with an end"):
+        customer_equity(PARETO, SUMMARY, MONEY, present=given, horizon_weeks=math.inf, discount_rate=0.1)
+
+
+@pytest.mark.parametrize("results", [PARETO, BG, MBG])
+def test_chance_of_customers_to_be_won_is_that_of_simulated_ones(results):
+    case = _Case(results, Base.of(*WEEKS, MONEY), 20.0, 52.0, 0.0, Acquisition(4.0, 1.0, 52.0), variety=1.5)
+    rng, nobody = np.random.default_rng(5), np.zeros(1)
+    came = rng.poisson(4.0 * 52.0, 400)
+    bought, _ = results.simulate_future(52.0, nobody, nobody, nobody, rng, size=int(came.sum()))
+    # margins with a mean of 20 whose mean square is 1.5 times 400
+    brought = rng.gamma(2.0, 10.0, len(bought)) * (1.0 + bought[:, 0])
+    totals = np.array([part.sum() for part in np.split(brought, np.cumsum(came)[:-1])])
+    assert totals.mean() == pytest.approx(case.before_cost(), rel=0.03)
+    assert totals.std() == pytest.approx(case.chance(), rel=4 / math.sqrt(2 * 400))
+
+
 def test_without_acquisition_and_discount_there_are_reasons():
     found = customer_equity(BG, SUMMARY, MONEY, horizon_weeks=52, discount_rate=0.0)
     reasons = found.elasticities.set_index("driver")["reason"]
     assert "not known" in reasons["acquisition_cost"] and "not discounted" in reasons["discount_rate"]
+    assert math.isnan(found.endless_bias.value) and "not discounted" in found.endless_bias.reason
     assert found.future.value == 0.0 and found.future.reason and found.elasticities["elasticity"].notna().sum() == 2
 
 
@@ -177,6 +220,21 @@ def test_one_rate_for_all_undervalues_customers_who_differ():
 
     alike, differ, more = bias(5000.0), bias(2.0), bias(0.4)
     assert alike == pytest.approx(0.0, abs=1e-3) and more < differ < -0.01
+
+
+@pytest.mark.parametrize("results", [PARETO, BG, MBG])
+def test_one_rate_that_is_right_for_a_year_errs_high_within_it_and_low_without_an_end(results):
+    case = _Case(results, Base.of(*WEEKS, MONEY), 20.0, 52.0, 0.1, None)
+    assert case.bias() > 0.0 > case.endless_bias()
+    if results is not PARETO:  # the others' integrals to infinity take their time
+        return
+    # the end that stands for none is far enough, and those left out change little
+    assert case.endless_bias() == pytest.approx(replace(case, horizon=math.inf, memo={}).bias(), abs=1e-3)
+    thin = replace(case, base=case.base.thinned(200), memo={})
+    assert len(thin.base.money) <= 200 and thin.endless_bias() == pytest.approx(case.endless_bias(), abs=0.03)
+    found = customer_equity(results, SUMMARY, MONEY, horizon_weeks=52, discount_rate=0.1)
+    assert found.endless_bias.value == pytest.approx(case.endless_bias())
+    assert found.endless_bias.low < found.endless_bias.value < found.endless_bias.high
 
 
 def test_equity_that_is_not_above_zero_has_no_elasticities():

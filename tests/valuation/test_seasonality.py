@@ -1,11 +1,13 @@
 """The season from order lines to sentences: a planted one is found and used, chance is not taken for one."""
 
 import datetime
+from dataclasses import replace
 
 import ibis
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.sentences import Sentences
@@ -71,6 +73,33 @@ def test_a_planted_december_is_found_and_improves_the_forecast(busy):
     assert busy.holdout["actual"].sum() == facts["actual"] > 0 and len(busy.holdout) == 13
     finding, note = told(busy)
     assert finding.startswith("In December customers buy 2.") and "the season matters" in note
+
+
+def test_a_gain_that_luck_explains_is_none(busy):
+    """Errors by hand: 2 less in each week but one; then the same mean gain from one week alone."""
+
+    def off_by(plain, seasonal):
+        weeks = pd.DataFrame(
+            {"actual": 100.0, "plain": 100.0 + np.array(plain), "seasonal": 100.0 - np.array(seasonal)}
+        )
+        return replace(busy, holdout=weeks)
+
+    steady = off_by([5, 6, 5, 4], [3, 4, 3, 3])
+    less = np.array([2.0, 2.0, 2.0, 1.0])
+    limit = 1.75 - stats.t.ppf(0.95, 3) * less.std(ddof=1) / 2
+    assert steady.gain() == pytest.approx((1.75, limit)) and limit > 0 and steady.improves and steady.matters
+    lucky = off_by([5, 6, 5, 11], [6, 7, 6, 1])
+    assert lucky.gain()[0] == pytest.approx(1.75) and not lucky.improves and not lucky.matters
+    facts = season_facts(lucky, FORMAT)
+    assert facts["gain"] == pytest.approx(1.75) and facts["gain_at_least"] < 0 and not facts["is_better"]
+    single = off_by([5], [1])
+    assert not single.improves and season_facts(single, FORMAT)["gain_at_least"] is None
+
+
+def test_one_year_and_a_half_is_no_ground_for_advice(busy):
+    once = replace(busy, years=1.5)
+    assert once.improves and not once.repeated and not once.matters
+    assert "the season matters" not in told(once)[1]
 
 
 def test_the_figure_says_the_finding(busy):

@@ -97,6 +97,7 @@ from analysis.valuation.potential import GrowthValue, categories_held, growth_va
 from analysis.valuation.profit import (
     CustomerProfit,
     WhaleCurve,
+    acquisition_costs,
     contact_costs,
     customer_profit,
     retention_costs,
@@ -240,6 +241,7 @@ __all__ = [
     "Verdict",
     "WhaleCurve",
     "WinBack",
+    "acquisition_costs",
     "add_nested_scores",
     "add_rfm_scores",
     "alive_facts",

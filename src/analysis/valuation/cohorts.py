@@ -2,7 +2,10 @@
 
 A cohort is everybody whose first purchase occasion fell into one calendar period (month, quarter or year); its age
 is the number of periods since then, 0 for the period of the first purchase. Only whole observed periods count: what
-happened in a period that was observed in part is left out, and what has not happened yet is blank, never zero.
+happened in a period that was observed in part is left out, and what has not happened yet is blank, never zero. A period
+that lacks at most a twentieth of its days, at the start or the end of the data, counts as whole: data from the first
+Monday of a year on would otherwise cost a whole quarter of newcomers. Its figures are then too low by about that much,
+and `Cohorts` says how many days are missing.
 
 Source: Fader, P. S., Hardie, B. G. S. & Ross, M. (2022). The Customer-Base Audit. Wharton School Press.
 """
@@ -27,6 +30,7 @@ from analysis.valuation.intervals import share_interval
 from analysis.valuation.summary import MARGIN, MONEY, line_margin, purchase_days, within
 
 PERIODS = {"month": 12, "quarter": 4, "year": 1}  # how many in a year
+NEARLY_WHOLE = 0.05  # share of its days that a period may lack at an end of the data and count
 _MOST_PERIODS = 15  # rows that a heat map can show on a phone
 _MEASURES = ("active_share", "spend", "margin")
 _MONTHS = {name.lower(): k for names in (calendar.month_name, calendar.month_abbr) for k, name in enumerate(names) if k}
@@ -61,14 +65,36 @@ def period_column(day: ibis.ir.DateValue, period: str) -> ibis.ir.IntegerValue:
     return year * PERIODS[period] + (part.cast("int64") - 1)
 
 
-def whole_periods(observed_from: datetime.date, observed_to: datetime.date, period: str) -> tuple[int, int]:
-    """First and last period that lie wholly within the observed days; the first is the larger where there is none."""
+def whole_periods(
+    observed_from: datetime.date, observed_to: datetime.date, period: str, tolerance: float = 0.0
+) -> tuple[int, int]:
+    """First and last period that lie within the observed days; the first is the larger where there is none.
+
+    Parameters
+    ----------
+    observed_from, observed_to : date
+    period : {"month", "quarter", "year"}
+    tolerance : float
+        Share of its days that a period may lack.
+    """
     first, last = period_of(observed_from, period), period_of(observed_to, period)
-    if period_start(first, period) < observed_from:
+
+    def unseen(number: int) -> float:
+        start, end = period_start(number, period), period_start(number + 1, period)
+        return sum(_missing(start, end, observed_from, observed_to)) / (end - start).days
+
+    if unseen(first) > tolerance:
         first += 1
-    if observed_to + datetime.timedelta(days=1) < period_start(last + 1, period):
+    if unseen(last) > tolerance:
         last -= 1
     return first, last
+
+
+def _missing(
+    start: datetime.date, end: datetime.date, observed_from: datetime.date, observed_to: datetime.date
+) -> tuple[int, int]:
+    """Days from `start` to before `end` that lie before and after the observed ones."""
+    return max((observed_from - start).days, 0), max((end - observed_to).days - 1, 0)
 
 
 def read_periods(written: Iterable[str]) -> tuple[str, NDArray[np.int64]]:
@@ -123,11 +149,14 @@ class Cohorts:
         included; margin is null where it is not known).
     left_out : int
         Customers who came in a period that was observed in part.
+    missing : (int, int)
+        Days that the first and the last period lack although they count as whole.
     """
 
     period: str
     frame: pd.DataFrame
     left_out: int
+    missing: tuple[int, int] = (0, 0)
 
     def table(self, measure: str = "active_share", small_group: int = 1) -> pd.DataFrame:
         """Cohort × age, NaN where not yet observed.
@@ -190,7 +219,7 @@ def cohorts(
     period: str | None = None,
     margin_rate: float | None = None,
 ) -> Cohorts:
-    """Follow every cohort of customers through the whole periods that were observed.
+    """Follow every cohort of customers through the periods that were observed whole, or but for a twentieth of their days.
 
     Parameters
     ----------
@@ -218,7 +247,7 @@ def cohorts(
     if period is not None and period not in PERIODS:
         raise ValueError(f"cohorts: unknown period '{period}'; use one of {', '.join(PERIODS)}")
     period = period or _choose(observed_from, observed_to)
-    first, last = whole_periods(observed_from, observed_to, period)
+    first, last = whole_periods(observed_from, observed_to, period, NEARLY_WHOLE)
     if last <= first:
         raise ValueError(
             f"cohorts: {(observed_to - observed_from).days + 1} days hold fewer than two whole {period}s; "
@@ -240,12 +269,13 @@ def cohorts(
     frame["active_low"], frame["active_high"] = share_interval(frame["active"], frame["customers"])
     frame["cohort"] = pd.to_datetime([period_start(number, period) for number in frame["cohort"]])
     columns = ["cohort", "age", "customers", "active", "active_share", "active_low", "active_high", "spend", "margin"]
-    return Cohorts(period, frame[columns], left_out)
+    start, end = period_start(first, period), period_start(last + 1, period)
+    return Cohorts(period, frame[columns], left_out, _missing(start, end, observed_from, observed_to))
 
 
 def _choose(observed_from: datetime.date, observed_to: datetime.date) -> str:
     for period in PERIODS:
-        first, last = whole_periods(observed_from, observed_to, period)
+        first, last = whole_periods(observed_from, observed_to, period, NEARLY_WHOLE)
         if last - first + 1 <= _MOST_PERIODS:
             return period
     return "year"

@@ -6,7 +6,13 @@ customers are won is known, that of the customers won over the acquisition horiz
     equity = Σ residual value + n (v − c) (1 − e^(−δA)) / δ
 
 with n new customers a unit of time, v the value of a new one on the day of the first purchase (that purchase included),
-c its acquisition cost, δ the continuous discount rate, A the acquisition horizon.
+c its acquisition cost, δ the continuous discount rate, A the acquisition horizon. Each new customer is valued over a
+horizon of their own, so equity reaches A plus the horizon ahead: cut off at one date, those won last would seem not to
+be worth their cost.
+
+Where the page has valued present customers already, that value and its range are taken as they are, and customers to be
+won share its doubt: the part by which the forecast's total missed its test, relative to what they bring. A forecast that
+is off is off for both, so the doubt adds up; what customers do by chance is independent and adds up in squares.
 
 An elasticity is the change of equity in per cent when one driver is better by one per cent and all is evaluated again:
 retention and margin 1 % higher, the annual discount rate and the acquisition cost 1 % lower. Better retention is
@@ -44,6 +50,10 @@ TELLS_LEAVING = ("Pareto/NBD", "BG/NBD", "MBG/NBD")  # models whose :func:`survi
 BETTER = {"retention": 1.01, "margin": 1.01, "discount_rate": 0.99, "acquisition_cost": 0.99}
 _STEP = 1e-3  # of a standard error, for derivatives
 _MOMENT = 1e-6  # of the horizon, for the rate of today
+_FUTURES = 20_000  # simulated futures of a new customer
+_FAR = 9.9  # times the discount rate: e^−9.9 of a purchase's value is left
+_THINNED = 4_000  # distinct customers behind the endless bias
+_Z = float(stats.norm.ppf(0.975))  # of the ranges of values
 _NODES, _WEIGHTS = leggauss(64)
 
 Equity = Callable[[dict[str, float]], float]
@@ -79,20 +89,27 @@ class CustomerEquity:
     Attributes
     ----------
     existing : Estimate
-        Expected margin of present customers, discounted, money.
+        Expected margin of present customers, discounted, money; as it was given, where it was.
     future : Estimate
         That of customers to be won, less what they cost; its reason says why where there is none.
     total : Estimate
-        Both together. Intervals come from how well the parameters of the purchase model are known, and from nothing else.
+        Both together. Where the present part was given, the intervals of both are 95 % prediction intervals: chance,
+        parameters, and doubt; they take the number won a week on average and the cost of each as given. Elsewhere they
+        come from how well the parameters of the purchase model are known, and from nothing else.
     new_customer_value : float
         Of one on the day of the first purchase, before acquisition cost, money.
     retention : float
         Expected share of living customers who are still there after one year.
     elasticities : DataFrame
         A row a driver: `driver`, `factor` (1.01 or 0.99), `elasticity` (per cent of equity), `low`, `high` (95 %), `reason`
-        (why there is none, or no interval; else empty).
+        (why there is none, or no interval; else empty). Of equity as the model alone has it; their intervals come from
+        its parameters.
     constant_retention_bias : Estimate
-        Value of present customers under one constant retention rate for all, relative to `existing`, less 1.
+        Value of present customers over the horizon under one constant retention rate for all, relative to what the model
+        gives, less 1. One rate that is right for a year is too high before and too low after, so over about a year
+        it may err either way.
+    endless_bias : Estimate
+        The same without an end, the case of Fader & Hardie (2010); its reason says why where it is not known.
     """
 
     existing: Estimate
@@ -102,6 +119,7 @@ class CustomerEquity:
     retention: float
     elasticities: pd.DataFrame
     constant_retention_bias: Estimate
+    endless_bias: Estimate
 
 
 def elasticities(equity: Equity, drivers: tuple[str, ...] = DRIVERS) -> pd.Series:
@@ -215,6 +233,13 @@ class _Base:
         cells = Cells.of(frequency, recency, T)
         return cls(cells, np.bincount(cells.index, weights=money, minlength=len(cells.x)))
 
+    def thinned(self, most: int) -> _Base:
+        """Every k-th, so that at most `most` remain: enough for ratios."""
+        every = slice(None, None, -(-len(self.money) // most))
+        cells = self.cells
+        kept = (getattr(cells, name)[every] for name in ("x", "t_x", "T", "count"))
+        return _Base(Cells(*kept, np.arange(len(self.money[every]))), self.money[every])
+
     def value(self, results: PurchaseResults, horizon: float, discount: float, slower: float = 1.0) -> float:
         cells = self.cells
         purchases = results.expected_purchases(
@@ -234,6 +259,7 @@ class _Case:
     annual_rate: float
     acquisition: Acquisition | None
     memo: dict[object, float] = field(default_factory=dict)
+    variety: float = 1.0  # mean square of customers' margin a purchase, over the square of its mean
 
     def retention(self, weeks: float = WEEKS_PER_YEAR) -> float:
         """Expected share of living customers who are still there after some weeks."""
@@ -285,12 +311,27 @@ class _Case:
         if self.acquisition is None:
             return present, 0.0
         cost = self.acquisition.cost * factors.get("acquisition_cost", 1.0)
-        each = margin * self.new_value(discount, slower) - cost
-        if np.isfinite(self.acquisition.weeks):
-            weeks = self.acquisition.weeks * float(mean_discount(discount, self.acquisition.weeks))
-        else:
-            weeks = 1.0 / discount
-        return present, self.acquisition.rate * weeks * each
+        return present, self.won(discount) * (margin * self.new_value(discount, slower) - cost)
+
+    def won(self, discount: float) -> float:
+        """How many customers are won, each discounted to today."""
+        weeks = self.acquisition.weeks
+        far = weeks * float(mean_discount(discount, weeks)) if np.isfinite(weeks) else 1.0 / discount
+        return self.acquisition.rate * far
+
+    def before_cost(self) -> float:
+        """What customers to be won bring before their cost, discounted."""
+        discount = weekly_discount(self.annual_rate)
+        return self.won(discount) * self.new_value(discount)
+
+    def chance(self) -> float:
+        """Standard deviation of that by chance: how many come (Poisson), and what each of them does (simulated)."""
+        discount, nobody = weekly_discount(self.annual_rate), np.zeros(1)
+        bought, active = self.results.simulate_future(
+            self.horizon, nobody, nobody, nobody, np.random.default_rng(1), size=_FUTURES
+        )
+        square = float(np.square(1.0 + bought * mean_discount(discount, active)).mean())
+        return abs(self.new_money) * math.sqrt(self.won(2.0 * discount) * self.variety * square)
 
     def equity(self, factors: dict[str, float]) -> float:
         return sum(self.parts(factors))
@@ -305,6 +346,20 @@ class _Case:
             self.horizon * float(mean_discount(rate, self.horizon)) if np.isfinite(self.horizon) else 1 / rate
         )
 
+    def bias(self) -> float:
+        """That value relative to what the model gives, less 1; NaN where customers are worth nothing."""
+        present = self.purchases(weekly_discount(self.annual_rate))[0]
+        return self.constant_retention() / present - 1.0 if present else math.nan
+
+    def endless_bias(self) -> float:
+        """The same without an end, on at most so many customers as keep it cheap; NaN where nothing is discounted."""
+        if not self.annual_rate > 0.0:
+            return math.nan
+        # integrals to infinity cost three times as much as those up to here, past which next to nothing is left
+        far = _FAR / weekly_discount(self.annual_rate)
+        base = self.base.thinned(_THINNED)
+        return replace(self, base=base, horizon=max(far, self.horizon), memo={}).bias()
+
 
 def customer_equity(
     results: PurchaseResults,
@@ -315,6 +370,8 @@ def customer_equity(
     discount_rate: float,
     acquisition: Acquisition | None = None,
     new_margin_per_purchase: float | None = None,
+    present: Estimate | None = None,
+    doubt: float | None = None,
     alpha: float = 0.05,
 ) -> CustomerEquity:
     """Customer equity from a fitted purchase model, with elasticities.
@@ -334,91 +391,126 @@ def customer_equity(
     acquisition : Acquisition, optional
     new_margin_per_purchase : float, optional
         For customers to be won; the mean of `margin_per_purchase` where it is not given.
+    present : Estimate, optional
+        Value of present customers over the same horizon with its 95 % prediction interval, as
+        :func:`analysis.valuation.customer_value` gave it; by the model where it is not given.
+    doubt : float, optional
+        The `sales_doubt` that this interval holds.
     alpha : float
         1 − the level of the intervals.
 
     Raises
     ------
     ValueError
-        No customer, a margin missing, or an endless horizon without discount.
+        No customer, a margin missing, an endless horizon without discount, or one with `present`.
     ModelNotFitted
         A model without a covariance or in which nobody leaves.
     """
     money = np.asarray(margin_per_purchase, dtype=float)
-    if summary.empty or len(money) != len(summary) or not np.isfinite(money).all():
-        raise ValueError("customer equity: needs at least one customer, each with the expected margin of a purchase")
-    endless = not np.isfinite(horizon_weeks) or (acquisition is not None and not np.isfinite(acquisition.weeks))
-    if endless and not discount_rate > 0.0:
-        raise ValueError("customer equity: an endless future needs a discount rate above 0")
-    if not np.isfinite(results.log_cov).all():
-        raise ModelNotFitted(f"{results.model.name}: no covariance of the parameters ({results.verdict.reason})")
+    _check(results, summary, money, horizon_weeks, discount_rate, acquisition, present)
+    mean = float(money.mean())
     times = (summary[name].to_numpy(float) / DAYS_PER_WEEK for name in ("recency", "T"))
     case = _Case(
         results=results,
         base=_Base.of(summary["frequency"], *times, money),
-        new_money=float(money.mean()) if new_margin_per_purchase is None else new_margin_per_purchase,
+        new_money=mean if new_margin_per_purchase is None else new_margin_per_purchase,
         horizon=horizon_weeks,
         annual_rate=discount_rate,
         acquisition=acquisition,
+        variety=float(np.square(money).mean()) / mean**2 if mean else 1.0,
     )
-    retention = case.retention()
-    possible, absent = [], {}
-    for driver in DRIVERS:
-        reason = _no_driver(driver, case, retention)
-        if reason:
-            absent[driver] = reason
-        else:
-            possible.append(driver)
+    absent = {driver: _no_driver(driver, case) for driver in DRIVERS}
+    possible = [driver for driver in DRIVERS if not absent[driver]]
 
     def figures(at: PurchaseResults) -> Array:
-        moved = replace(case, results=at, memo={})
-        present, future = moved.parts({})
-        total = present + future
-        drivers = [100.0 * (moved.equity({d: BETTER[d]}) / total - 1.0) if total else np.nan for d in possible]
-        bias = moved.constant_retention() / present - 1.0 if present else np.nan
-        return np.array([present, future, total, bias, *drivers])
+        return _figures(replace(case, results=at, memo={}), possible)
 
-    found = figures(results)
-    half = stats.norm.ppf(1 - alpha / 2) * _errors(results, figures)
-    estimates = [Estimate(float(v), float(v - h), float(v + h)) for v, h in zip(found, half, strict=True)]
-    existing, future, total, bias, *moved = estimates
-    if acquisition is None:
-        future = Estimate(0.0, reason="how many customers are won, and at what cost, is not known")
+    found, errors = figures(results), _errors(results, figures)
+    z = float(stats.norm.ppf(1 - alpha / 2))
+    estimates = [Estimate(float(v), float(v - z * e), float(v + z * e)) for v, e in zip(found, errors, strict=True)]
+    existing, future, total, bias, endless, *moved = estimates
     if not total.value > 0.0:
         absent |= dict.fromkeys(possible, "customer equity is not above zero, so nothing can be said in per cent of it")
-    rows = []
-    for driver in DRIVERS:
-        known = driver not in absent
-        at = moved[possible.index(driver)] if known else Estimate(math.nan)
-        rows.append(
-            {
-                "driver": driver,
-                "factor": BETTER[driver],
-                "elasticity": at.value,
-                "low": at.low if known else math.nan,
-                "high": at.high if known else math.nan,
-                "reason": absent.get(driver, ""),
-            }
-        )
+    if acquisition is None:
+        future = Estimate(0.0, reason="how many customers are won, and at what cost, is not known")
+    if present is not None:
+        existing, future, total = _predicted(case, present, doubt or 0.0, future, errors, z)
+    worthless = Estimate(math.nan, reason="present customers are worth nothing")
+    undiscounted = Estimate(math.nan, reason="an endless future that is not discounted has no value to compare with")
     return CustomerEquity(
         existing=existing,
         future=future,
         total=total,
         new_customer_value=case.new_value(weekly_discount(discount_rate)),
-        retention=retention,
-        elasticities=pd.DataFrame(rows),
-        constant_retention_bias=bias
-        if existing.value
-        else Estimate(math.nan, reason="present customers are worth nothing"),
+        retention=case.retention(),
+        elasticities=_driver_table(dict(zip(possible, moved, strict=True)), absent),
+        constant_retention_bias=bias if found[0] else worthless,
+        endless_bias=worthless if not found[0] else endless if discount_rate > 0.0 else undiscounted,
     )
 
 
-def _no_driver(driver: str, case: _Case, retention: float) -> str:
+def _check(
+    results: PurchaseResults,
+    summary: pd.DataFrame,
+    money: Array,
+    horizon: float,
+    annual_rate: float,
+    acquisition: Acquisition | None,
+    present: Estimate | None,
+) -> None:
+    if summary.empty or len(money) != len(summary) or not np.isfinite(money).all():
+        raise ValueError("customer equity: needs at least one customer, each with the expected margin of a purchase")
+    endless = not np.isfinite(horizon) or (acquisition is not None and not np.isfinite(acquisition.weeks))
+    if endless and not annual_rate > 0.0:
+        raise ValueError("customer equity: an endless future needs a discount rate above 0")
+    if present is not None and not np.isfinite(horizon):
+        raise ValueError("customer equity: a present value that is given has a horizon with an end; give that horizon")
+    if not np.isfinite(results.log_cov).all():
+        raise ModelNotFitted(f"{results.model.name}: no covariance of the parameters ({results.verdict.reason})")
+
+
+def _figures(case: _Case, drivers: list[str]) -> Array:
+    """Present, future and total value, the bias of one constant rate up to the horizon and endless, and elasticities."""
+    present, future = case.parts({})
+    total = present + future
+    moved = [100.0 * (case.equity({d: BETTER[d]}) / total - 1.0) if total else np.nan for d in drivers]
+    return np.array([present, future, total, case.bias(), case.endless_bias(), *moved])
+
+
+def _predicted(
+    case: _Case, present: Estimate, doubt: float, future: Estimate, errors: Array, z: float
+) -> tuple[Estimate, Estimate, Estimate]:
+    """Present, future and total value with prediction intervals; `errors` are what parameters do to the three."""
+    if case.acquisition is None:
+        return present, future, present
+    brought, by_chance = case.before_cost(), case.chance()
+    half = z * math.hypot(doubt * brought, errors[1], by_chance)
+    future, total = Estimate(future.value, future.value - half, future.value + half), present.value + future.value
+    if present.high is None:
+        return present, future, Estimate(total, reason=present.reason)
+    # what the given range holds beside doubt and parameters is the chance of present customers
+    spread = ((present.high - present.value) / _Z) ** 2
+    left = max(spread - (doubt * present.value) ** 2 - errors[0] ** 2, 0.0)
+    half = z * math.hypot(doubt * (present.value + brought), errors[2], by_chance, math.sqrt(left))
+    return present, future, Estimate(total, total - half, total + half)
+
+
+def _driver_table(moved: dict[str, Estimate], absent: dict[str, str]) -> pd.DataFrame:
+    rows = []
+    for driver in DRIVERS:
+        at = Estimate(math.nan) if absent[driver] else moved[driver]
+        ends = {"low": math.nan if at.low is None else at.low, "high": math.nan if at.high is None else at.high}
+        row = {"driver": driver, "factor": BETTER[driver], "elasticity": at.value, **ends, "reason": absent[driver]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _no_driver(driver: str, case: _Case) -> str:
     if driver == "acquisition_cost" and case.acquisition is None:
         return "how many customers are won, and at what cost, is not known"
     if driver == "discount_rate" and case.annual_rate == 0.0:
         return "the future is not discounted"
-    if driver == "retention" and BETTER[driver] * retention >= 1.0:
+    if driver == "retention" and BETTER[driver] * case.retention() >= 1.0:
         return "practically every customer stays a year, so retention cannot be 1 % better"
     return ""
 

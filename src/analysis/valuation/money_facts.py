@@ -35,6 +35,7 @@ from analysis.valuation.potential import GrowthValue, categories_held, growth_va
 from analysis.valuation.profit import (
     CustomerProfit,
     WhaleCurve,
+    acquisition_costs,
     contact_costs,
     customer_profit,
     retention_costs,
@@ -96,13 +97,17 @@ def run_profit(
 
     def make() -> CustomerProfit:
         contacted = retention = None
+        winning = 0.0
         if contacts is not None and campaigns is not None:
             seen = _observed_contacts(contacts, campaigns, observed_from, observed_to)
             contacted = contact_costs(seen, campaigns, observed_to, contact_cost)
         if marketing_costs is not None:
             charged = 0.0 if contacted is None else float(contacted["contact_cost"].sum())
             retention = retention_costs(order_lines, marketing_costs, observed_from, observed_to, charged)
-        return customer_profit(summary, cost_to_serve=cost_to_serve, contacts=contacted, retention=retention)
+            winning = acquisition_costs(marketing_costs, observed_from, observed_to)
+        return customer_profit(
+            summary, cost_to_serve=cost_to_serve, contacts=contacted, retention=retention, acquisition_cost=winning
+        )
 
     return found_or_reason(make)
 
@@ -156,9 +161,12 @@ def run_whale(profit: CustomerProfit | None, small_group: int = 10) -> WhaleCurv
 def profit_facts(
     found: CustomerProfit | None, reason: str, whale: WhaleCurve | None, small_group: int = 10
 ) -> dict[str, Any]:
-    """The facts of the profit sentences; `drawn` says whether the whale curve can be seen to fall."""
+    """The facts of the profit sentences; `drawn` says whether the whale curve can be seen to fall.
+
+    `acquisition_cost` (money) was spent on winning customers and is not taken off; `after_winning` is the total less it.
+    """
     if found is None:
-        return {"known": False, "charged": False, "drawn": False, "why": reason}
+        return {"known": False, "charged": False, "drawn": False, "why": reason, "acquisition_cost": 0.0}
     known = found.frame[found.frame["profit"].notna()]
     losers = int((known["profit"] < 0).sum())
     costs = {name: float(known[name].sum()) for name in ("cost_to_serve", "contact_cost", "retention_cost")}
@@ -172,6 +180,8 @@ def profit_facts(
         "per_customer": found.total.value / len(known),
         "margin": float(known["margin"].sum()),
         **costs,
+        "acquisition_cost": found.acquisition_cost,
+        "after_winning": found.total.value - found.acquisition_cost,
         "unspread": found.unspread,
         "unknown": 0 if found.unknown < small_group else found.unknown,
         "assumptions": "; ".join(found.assumptions),
@@ -267,7 +277,10 @@ def run_cohorts(
 
 
 def cohort_facts(found: Cohorts, small_group: int = 10) -> dict[str, Any]:
-    """The facts of the cohort sentences: how many are active soon after they came, and how many later."""
+    """The facts of the cohort sentences: how many are active soon after they came, and how many later.
+
+    `missing_start` and `missing_end` are the days that the first and the last period lack although they count as whole.
+    """
     ages = found.by_age()
     ages = ages[(ages["customers"] >= small_group) & (ages["age"] > 0)]
     later = ages[ages["cohorts"] >= min(3, int(ages["cohorts"].max()))] if len(ages) else ages
@@ -280,6 +293,8 @@ def cohort_facts(found: Cohorts, small_group: int = 10) -> dict[str, Any]:
         "cohorts": int((found.sizes() >= small_group).sum()),
         "newcomers": int(found.sizes().sum()),
         "left_out": found.left_out if found.left_out >= small_group else 0,
+        "missing_start": found.missing[0],
+        "missing_end": found.missing[1],
         "soon": soon,
         "later_age": None if last is None else int(last["age"]),
         "later": None if last is None else float(last["active_share"]),
@@ -356,7 +371,10 @@ def run_equity(
     entry: str = "first_purchase",
     holdout: Holdout | None = None,
 ) -> tuple[CustomerEquity | None, str]:
-    """Customer equity and its elasticities, or None and the reason."""
+    """Customer equity and its elasticities, or None and the reason.
+
+    What present customers are worth, and how far that may be off, is what `value` says: a page has one such figure.
+    """
     name = None if entry == "left_truncated" else leaving_model(value, models, holdout)
     if name is None:
         unfit = f"none of the models that give retention ({', '.join(TELLS_LEAVING)}) can be fitted"
@@ -373,6 +391,8 @@ def run_equity(
             horizon_weeks=value.horizon_weeks,
             discount_rate=discount_rate or 0.0,
             acquisition=acquisition,
+            present=value.headline,
+            doubt=value.sales_doubt,
         )
     )
 
@@ -385,21 +405,33 @@ def equity_facts(
     model: str,
     holdout: Holdout | None = None,
 ) -> dict[str, Any]:
-    """The facts of the equity sentences; `model` and `holdout` as :func:`leaving_model` gave and took them."""
+    """The facts of the equity sentences; `model` and `holdout` as :func:`leaving_model` gave and took them.
+
+    Returns
+    -------
+    dict
+        `horizon` (weeks of the present part), `reach` (weeks ahead that the last of those to be won are valued up to; None
+        without them), `existing`, `existing_low`, `existing_high` (those of the headline), `future`, `future_low`,
+        `future_high`, `doubt` (share of sales by which the test was missed beyond chance, in both parts; None without a
+        test), `by_…` (elasticities, shares; their limits come from parameters only), `bias`, `too_low`, `bias_low`,
+        `bias_high`, `bias_clear` (one retention rate for everybody, up to the horizon) and `endless_…` (the same without
+        an end; None where it is not known).
+    """
     moved = found.elasticities.set_index("driver")
-    bias = found.constant_retention_bias
-    way = -1.0 if bias.value < 0 else 1.0
-    bias_ends = (None, None) if bias.low is None else sorted((way * bias.low, way * bias.high))
     return {
         "horizon": value.horizon_weeks,
+        "reach": value.horizon_weeks + acquisition.weeks if acquisition else None,
         "model": model,
         "forecast": value.forecast,
         "forecast_kind": value.forecast_kind,
         "tested": holdout is not None and model in set(holdout.scores["forecast"]),
         "existing": found.existing.value,
+        "existing_low": found.existing.low,
+        "existing_high": found.existing.high,
         "future": found.future.value if acquisition else None,
         "future_low": found.future.low if acquisition else None,
         "future_high": found.future.high if acquisition else None,
+        "doubt": value.sales_doubt,
         "why_not_won": why_not_won,
         "rate": acquisition.rate if acquisition else None,
         "cost": acquisition.cost if acquisition else None,
@@ -411,10 +443,22 @@ def equity_facts(
         "by_retention_low": moved.loc["retention", "low"] / 100.0,
         "by_retention_high": moved.loc["retention", "high"] / 100.0,
         "by_margin": moved.loc["margin", "elasticity"] / 100.0,
-        "too_low": bias.value < 0,
+        **_bias_facts(found.constant_retention_bias),
+        **{f"endless_{name}": fact for name, fact in _bias_facts(found.endless_bias).items()},
+    }
+
+
+def _bias_facts(bias: Estimate) -> dict[str, Any]:
+    """How far off one rate for everybody is, without its sign, and which way; its ends are of the same sign."""
+    if math.isnan(bias.value):
+        return {"bias": None, "too_low": False, "bias_low": None, "bias_high": None, "bias_clear": False}
+    way = -1.0 if bias.value < 0 else 1.0
+    low, high = (None, None) if bias.low is None else sorted((way * bias.low, way * bias.high))
+    return {
         "bias": abs(bias.value),
-        "bias_low": bias_ends[0],
-        "bias_high": bias_ends[1],
+        "too_low": bias.value < 0,
+        "bias_low": low,
+        "bias_high": high,
         "bias_clear": bias.low is not None and (bias.low > 0 or bias.high < 0),
     }
 

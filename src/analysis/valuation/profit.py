@@ -3,7 +3,8 @@
 The profit of a customer so far, undiscounted: margin (sales less cost of goods, returns already taken off) less what
 serving cost (per order, per return and per line, where these are known) less what keeping cost: their contacts in
 campaigns, and their part of what else was spent on keeping customers. What winning them cost is not in it; that is
-compared with what they bring by channel (:mod:`analysis.valuation.acquisition`).
+compared with what they bring by channel (:mod:`analysis.valuation.acquisition`), and stands beside the total in
+`acquisition_cost`, so that nobody takes profit so far for all that is left.
 
 Source: Kaplan, R. S. & Narayanan, V. G. (2001). Measuring and managing customer profitability. Journal of Cost
 Management 15(5), 5–15.
@@ -47,6 +48,8 @@ class CustomerProfit:
         who have not bought.
     assumptions : tuple of str
         What the figures take for granted, a clause each.
+    acquisition_cost : float
+        What winning customers cost in the observed periods, money; in nobody's profit. Zero where none is on record.
     """
 
     frame: pd.DataFrame
@@ -54,6 +57,7 @@ class CustomerProfit:
     unknown: int
     unspread: float
     assumptions: tuple[str, ...]
+    acquisition_cost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -183,10 +187,7 @@ def retention_costs(
     unspread : float
         Amount of the periods in which nobody bought.
     """
-    retain = marketing_costs[marketing_costs["purpose"] == "retain"]
-    period, number = read_periods(retain["period"])
-    inside = (number >= period_of(observed_from, period)) & (number <= period_of(observed_to, period))
-    amounts = retain["amount"].astype(float)[inside].groupby(number[inside]).sum()
+    period, amounts = _spent(marketing_costs, "retain", observed_from, observed_to)
     spent = float(amounts.sum())
     if spent <= 0.0:
         return pd.DataFrame({"customer_id": pd.Series(dtype="str"), "retention_cost": pd.Series(dtype=float)}), 0.0
@@ -208,6 +209,21 @@ def retention_costs(
     ), unspread
 
 
+def acquisition_costs(marketing_costs: pd.DataFrame, observed_from: datetime.date, observed_to: datetime.date) -> float:
+    """What was spent on winning customers, money: rows with purpose `acquire` in periods that touch the observed ones."""
+    return float(_spent(marketing_costs, "acquire", observed_from, observed_to)[1].sum())
+
+
+def _spent(
+    marketing_costs: pd.DataFrame, purpose: str, observed_from: datetime.date, observed_to: datetime.date
+) -> tuple[str, pd.Series]:
+    """Length of the periods, and what was spent for a purpose in each one that touches the observed days."""
+    rows = marketing_costs[marketing_costs["purpose"] == purpose]
+    period, number = read_periods(rows["period"])
+    inside = (number >= period_of(observed_from, period)) & (number <= period_of(observed_to, period))
+    return period, rows["amount"].astype(float)[inside].groupby(number[inside]).sum()
+
+
 def customer_profit(
     summary: pd.DataFrame,
     counts: pd.DataFrame | None = None,
@@ -217,6 +233,7 @@ def customer_profit(
     cost_per_line: float | None = None,
     contacts: pd.DataFrame | None = None,
     retention: tuple[pd.DataFrame, float] | None = None,
+    acquisition_cost: float = 0.0,
 ) -> CustomerProfit:
     """Profit of every customer of the summary so far.
 
@@ -232,6 +249,8 @@ def customer_profit(
         From :func:`contact_costs`.
     retention : (DataFrame, float), optional
         From :func:`retention_costs`.
+    acquisition_cost : float
+        From :func:`acquisition_costs`; told, and not taken off.
 
     Raises
     ------
@@ -283,7 +302,9 @@ def customer_profit(
     total = Estimate(
         float(profit[known].sum()), reason=reason if known.all() else f"{reason}; some margins are unknown"
     )
-    return CustomerProfit(frame, total, int((~known).sum()), unspread + max(strangers, 0.0), tuple(assumptions))
+    return CustomerProfit(
+        frame, total, int((~known).sum()), unspread + max(strangers, 0.0), tuple(assumptions), acquisition_cost
+    )
 
 
 def whale_curve(profit: ArrayLike, groups: int = 10, small_group: int = 10, alpha: float = 0.05) -> WhaleCurve:
