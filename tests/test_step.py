@@ -211,7 +211,7 @@ def test_the_last_edition_is_the_newest_whose_data_ended_before(step):
     published("k4", None)  # of a study without a clock
     last = step.last_edition()
     assert (last.observed_to.isoformat(), last.parameters["horizon_weeks"]) == ("2024-11-30", 13)
-    assert last.money == {"margin": 0.3}
+    assert last.money == {"margin": 0.3} and last.currency is None  # from before it was noted
     assert last.read("customer_summary").customer_id.tolist() == ["a", "b"]
     assert last.finding("base_value")["value"] == 13.0 and last.finding("none") is None
     assert not last.has("customer_value")
@@ -243,4 +243,5 @@ def test_a_commit_notes_the_last_day_and_what_was_assumed(project):
     # the same data once more sees the same last edition, and gives the same bytes
     assert last.observed_to.isoformat() == "2024-11-30"
     assert last.money == {"margin": 0.3, "discount_rate": 0.1, "contact_cost": None, "cost_to_serve": None}
+    assert last.currency == step.study.currency == step.format.currency
     assert keys[1] == keys[2] != keys[0]

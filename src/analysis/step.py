@@ -60,11 +60,13 @@ class Edition:
     parameters : with which it ran.
     observed_to : the last day that its data held.
     money : the study's assumptions at the time, such as ``margin`` and ``discount_rate``; None where it made none.
+    currency : in which the study stated money at the time; None where the edition is from before that was noted.
     """
 
     parameters: dict[str, Any]
     observed_to: datetime.date
     money: dict[str, float | None]
+    currency: str | None
     _folder: Path
     _connection: ibis.BaseBackend
 
@@ -305,7 +307,8 @@ class Step:
         if not found:
             return None
         ended, folder, manifest = max(found, key=lambda edition: edition[0])
-        return Edition(manifest["parameters"], ended, manifest["money"], folder, self.connection)
+        given = manifest["parameters"], ended, manifest["money"], manifest.get("currency")
+        return Edition(*given, folder, self.connection)
 
     def parameters(self, step: str) -> dict[str, Any]:
         """The parameters with which an earlier step ran.
@@ -514,6 +517,7 @@ class Step:
             "step": self.spec.name,
             "study": self.study.name,
             "observed_to": clock.observed_to.isoformat() if clock else None,
+            "currency": self.study.currency,
             "money": {name: given.value if (given := getattr(money, name)) else None for name in _ASSUMED},
             "parameters": self.params.model_dump(mode="json"),
             "guarded": self.study.guarded,

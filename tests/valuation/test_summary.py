@@ -19,7 +19,7 @@ from analysis.valuation import (
     recent_activity,
     without_purchase,
 )
-from analysis.valuation.summary import to_frame
+from analysis.valuation.summary import MARGIN, line_margin, to_frame
 
 END = dt.date(2024, 3, 31)
 
@@ -152,6 +152,8 @@ def test_the_split_shows_a_model_the_past_only():
     a, b = frame.loc["a"], frame.loc["b"]
     assert (a["frequency"], a["recency"], a["T"], a["monetary_value"]) == (2, 55, 60, 25)
     assert (a["recent_frequency"], a["recent_repeats"], a["recent_spend"]) == (2, 2, 50)
+    # the first day of b is recent, that of a is not
+    assert (a["recent_repeat_spend"], b["recent_spend"], b["recent_repeat_spend"]) == (50, 5, 0)
     assert (a["holdout_frequency"], a["holdout_spend"]) == (1, 40)
     assert (b["frequency"], b["recent_frequency"], b["recent_repeats"], b["holdout_frequency"]) == (
         0,
@@ -169,6 +171,30 @@ def test_calibration_and_holdout_make_up_the_whole(rows):
     whole = frame_of(customer_summary(lines, END)).set_index("customer_id")["frequency"]
     assert (frame["frequency"] + frame["holdout_frequency"] == whole.reindex(frame.index)).all()
     assert (frame["recency"] <= frame["T"]).all()
+
+
+def test_recent_money_without_first_purchases_is_that_of_recent_repeats():
+    rows = [("a", 35, 10), ("a", 40, 20), ("a", 58, 30), ("b", 50, 0.1), ("b", 51, 0.2), ("c", 2, 9)]
+    frame = calibration_holdout(order_lines(rows), dt.date(2024, 3, 1), END).set_index("customer_id")
+    assert frame["recent_repeats"].to_dict() == {"a": 2, "b": 1, "c": 0}
+    assert frame["recent_repeat_spend"].to_dict() == {"a": 50.0, "b": 0.2, "c": 0.0}
+    assert (frame["recent_spend"] >= frame["recent_repeat_spend"]).all()
+
+
+@pytest.mark.parametrize("costs", [True, False])
+def test_a_line_of_any_amount_that_money_holds_has_a_margin(costs):
+    # 9e13 is the most that a decimal of 18 digits, 4 of them decimals, holds
+    rows = [("a", 0, Decimal("90000000000000.1234"), "1", None), ("b", 1, Decimal("-400000000000"), "2", None)]
+    rows += [("c", 2, Decimal("10.0001"), "3", Decimal("4") if costs else None)]
+    lines = order_lines(rows) if costs else order_lines(rows).drop("cost")
+    found = lines.select("customer_id", margin=line_margin(lines, 0.3123).cast(MARGIN))
+    margins = {row["customer_id"]: row["margin"] for row in found.to_pyarrow().to_pylist()}
+    rate = Decimal("0.3123")
+    assert margins == {
+        "a": Decimal("90000000000000.1234") * rate,
+        "b": Decimal("-400000000000") * rate,
+        "c": Decimal("6.0001") if costs else Decimal("10.0001") * rate,
+    }
 
 
 def test_a_split_that_holds_nothing_out_is_refused():

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from analysis.reporting.numbers import Formatter
-from analysis.valuation.nbd import NBD
 from analysis.valuation.track_record import since, track_record
 from analysis.valuation.validation_figures import track_record_groups
 
@@ -94,14 +93,64 @@ def test_intervals_of_the_ratio_hold():
     assert np.mean(groups) > 0.85  # groups of 15: the normal interval is a little short
 
 
-def test_newcomers_are_counted_apart_and_the_vanished_count_as_zero():
+def test_newcomers_are_counted_apart_and_nothing_is_said_of_the_vanished():
     value, lines, _ = make_run(100, np.random.default_rng(5))
     fresh = as_lines([("new", 20, 50.0), ("new", 40, 50.0)])
     gone = pd.DataFrame({c: ["zzz" if c == "customer_id" else 4.0] for c in value.columns})
     found = record(pd.concat([value, gone], ignore_index=True), lines.union(fresh))
-    assert found.newcomers == 1 and found.customers == 101
-    assert found.actual == record(value, lines).actual
-    assert found.expected == pytest.approx(record(value, lines).expected + 2.0)
+    alone = record(value, lines)
+    assert found.newcomers == 1 and (found.customers, found.missing) == (100, 1) and alone.missing == 0
+    assert (found.actual, found.expected, found.ratio) == (alone.actual, alone.expected, alone.ratio)
+    assert found.value_ratio == alone.value_ratio
+    pd.testing.assert_frame_equal(found.by_group, alone.by_group)
+
+
+def test_the_vanished_are_those_without_a_purchase_before():
+    value, lines, _ = make_run(100, np.random.default_rng(5))
+    # under their new ids, or back after their old purchases were deleted, they are no longer those of the last run
+    back = as_lines([("zzz", 20, 50.0)])
+    gone = pd.DataFrame({c: ["zzz" if c == "customer_id" else 4.0] for c in value.columns})
+    found = record(pd.concat([value, gone], ignore_index=True), lines.union(back))
+    assert found.missing == 1 and found.newcomers == 1 and found.actual == record(value, lines).actual
+
+
+def test_changed_ids_are_no_customers_who_stayed_away():
+    value, lines, _ = make_run(1500, np.random.default_rng(5))
+    renamed = lines.mutate(customer_id="x" + lines.customer_id)
+    found = record(value, renamed)
+    assert not found.judged and found.missing == 1500 and found.by_group.empty
+    assert found.reason.startswith("1,500 of 1,500 customers of that edition are not in the data up to 2023-12-31: ")
+    assert found.ratio.reason == found.value_ratio.reason == found.reason
+    kept = value["customer_id"].head(1349).tolist()
+    assert record(value, lines.filter(lines.customer_id.isin(kept))).reason.startswith("151 of 1,500 customers")
+    enough = record(value, lines.filter(lines.customer_id.isin([*kept, value["customer_id"].iloc[-1]])))
+    assert enough.judged and (enough.customers, enough.missing) == (1350, 150)
+
+
+def test_a_silent_period_leaves_what_chance_leaves():
+    value, lines, _ = make_run(400, np.random.default_rng(6))
+    silent = lines.filter(lines.order_date <= ibis.literal(AS_OF))
+    found = record(value, silent)
+    assert found.judged and found.actual == 0.0 and found.customers == 400
+    # P(0 | mean 3.689) is 2.5 %
+    assert found.ratio.interval == pytest.approx((0.0, 0.0, 3.6889 / found.expected), rel=1e-4)
+    assert found.value_ratio.interval == pytest.approx(found.ratio.interval)
+    assert (found.by_group["high"] > 0).all() and (found.by_group["low"] == 0).all()
+    assert found.by_group["high"].to_numpy() == pytest.approx(
+        3.6889 / (found.by_group["expected"] * found.by_group["customers"]).to_numpy(), rel=1e-4
+    )
+
+
+def test_money_in_another_currency_is_not_judged():
+    value, lines, _ = make_run(300, np.random.default_rng(8), horizon=26.0)
+    plain = record(value, lines, horizon_weeks=26.0)
+    for currencies in ((None, "EUR"), ("EUR", "EUR"), (None, None)):
+        same = record(value, lines, horizon_weeks=26.0, currencies=currencies)
+        assert same.value_ratio == plain.value_ratio and same.coverage == plain.coverage
+    other = record(value, lines, horizon_weeks=26.0, currencies=("EUR", "DKK"))
+    assert other.ratio == plain.ratio and not plain.value_ratio.reason
+    for money in (other.value_ratio, other.coverage):
+        assert money.reason == "that edition counted in EUR, the study counts in DKK now" and np.isnan(money.value)
 
 
 def test_coverage_waits_for_the_end_of_the_horizon():
@@ -117,19 +166,13 @@ def test_coverage_waits_for_the_end_of_the_horizon():
     assert "neither costs nor a margin" in blind.value_ratio.reason and blind.coverage.reason
 
 
-def test_expected_to_date_may_come_from_the_model():
+def test_expected_to_date_is_in_proportion_to_time():
     value, lines, rate = make_run(300, np.random.default_rng(11))
-    rng = np.random.default_rng(1)
-    x = rng.poisson(rate * 52)
-    t_x = np.where(x > 0, 52.0 * rng.beta(np.maximum(x, 1), 1), 0.0)
-    results = NBD(x, t_x, np.full(300, 52.0)).fit()
-    summary = pd.DataFrame({"customer_id": value["customer_id"], "frequency": x, "recency": t_x * 7, "T": 364.0})
-    # nobody leaves under NBD, so the model spreads purchases evenly, as proportion does
-    assert record(value, lines, results=results, summary=summary).expected == pytest.approx(
-        record(value, lines).expected
-    )
-    with pytest.raises(ValueError, match="not in its summary"):
-        record(value, lines, results=results, summary=summary.iloc[1:])
+    assert record(value, lines).expected == pytest.approx(26.0 * rate.sum())
+    sooner = record(value, lines, observed_to=AS_OF + dt.timedelta(weeks=13))
+    assert sooner.expected == pytest.approx(13.0 * rate.sum())
+    # what comes after the horizon was never forecast
+    assert record(value, lines, horizon_weeks=13.0).expected == pytest.approx(52.0 * rate.sum())
 
 
 def test_too_early_is_said():

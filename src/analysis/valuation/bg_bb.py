@@ -24,6 +24,8 @@ from analysis.valuation.purchases import (
     ModelNotFitted,
     PurchaseModel,
     PurchaseResults,
+    check_enough,
+    checked_horizon,
     judge,
     maximise,
 )
@@ -103,25 +105,27 @@ class BGBBResults(PurchaseResults):
         chance = (alpha + x) / (alpha + beta + age)
         if not np.isfinite(t):
             return chance * _discounted_stay(gamma, delta + age, float(np.expm1(discount)))
-        if t != np.floor(t) or t < 0:
-            raise ValueError(f"expected_purchases: the horizon is a whole number of occasions, not {t:g}")
-        stays, total = np.ones_like(x), np.zeros_like(x)
-        for m in range(int(t)):
-            stays = stays * ((delta + age + m) / (gamma + delta + age + m))
-            total += stays * np.exp(-discount * (m + 1.0))
-        return chance * total
+        return chance * _stay(gamma, delta + age, _occasions(t), discount)
 
     def expected_repeats(self, t: ArrayLike) -> Array:
         """E[X(t)]: expected purchases of a new customer at their first `t` occasions, shape of `t`."""
         alpha, beta, gamma, delta = self.params.to_numpy()
         time = np.asarray(t, dtype=float)
-        i = np.arange(np.max(time, initial=0.0))
+        if not (np.isfinite(time).all() and (time >= 0).all() and (time == np.floor(time)).all()):
+            raise ValueError("expected_repeats: t counts occasions and must hold whole numbers from 0 up")
+        i = np.arange(min(np.max(time, initial=0.0), _SUMMED))
         stays = np.cumsum(np.cumprod((delta + i) / (gamma + delta + i)))
-        return alpha / (alpha + beta) * np.concatenate([[0.0], stays])[time.astype(np.int64)]
+        few = np.array(np.concatenate([[0.0], stays])[np.minimum(time, _SUMMED).astype(np.int64)])
+        many = time > _SUMMED
+        if many.any():
+            few[many] = [_stay(gamma, np.array([delta]), occasions, 0.0)[0] for occasions in time[many]]
+        return alpha / (alpha + beta) * few
 
     def purchase_pmf(self, n: ArrayLike, t: int) -> Array:
         """P(X(t) = n): probability that a new customer buys at n of their first `t` occasions, shape of `n`."""
         alpha, beta, gamma, delta = self.params.to_numpy()
+        if _occasions(t) > _COUNTED:
+            raise ValueError(f"purchase_pmf: {t:g} occasions are too many to go through; at most {_COUNTED:,}")
         count = np.asarray(n, dtype=float)[..., None]
         # either they left after `seen` occasions, or stayed for all t
         seen = np.arange(t + 1.0)
@@ -166,14 +170,55 @@ class BGBBResults(PurchaseResults):
         size: int = 1,
     ) -> tuple[Array, Array]:
         """Draw futures of `t` occasions: purchases and occasions spent as a customer, each (size, customers)."""
+        t = _occasions(checked_horizon(t, endless=False)[0])
         alpha, beta, gamma, delta = self.params.to_numpy()
         x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
         shape = (size, len(x))
         alive = rng.random(shape) < self.probability_alive(frequency, recency, T)
         leave = np.clip(rng.beta(gamma, delta + age, size=shape), 1e-15, 1.0)
-        active = np.where(alive, np.minimum(rng.geometric(leave) - 1, int(t)), 0)
+        active = np.where(alive, np.minimum(rng.geometric(leave) - 1, t), 0)
         buys = rng.beta(alpha + x, beta + age - x, size=shape)
         return rng.binomial(active, buys).astype(float), active.astype(float)
+
+
+# Up to so many occasions are summed one by one; more are an integral, which is as exact and takes no longer for more.
+_SUMMED = 1_000
+# a table of so many occasions, by how many purchases are asked for, fits into memory
+_COUNTED = 100_000
+
+
+def _occasions(t: float) -> int:
+    if not (0 <= t <= 2**53 and t == np.floor(t)):
+        raise ValueError(f"future purchases: the horizon is a whole number of occasions from 0 up, not {t:g}")
+    return int(t)
+
+
+def _stay(gamma: float, stayed: Array, t: float, discount: float) -> Array:
+    """Σ over m = 1 … t of P(stays m more) exp(−discount m), shape of `stayed`, of those with θ ~ beta(gamma, stayed)."""
+    if t > _SUMMED:
+        return _long_stay(gamma, stayed, float(t), discount)
+    stays, total = np.ones_like(stayed), np.zeros_like(stayed)
+    for m in range(int(t)):
+        stays = stays * ((stayed + m) / (gamma + stayed + m))
+        total += stays * np.exp(-discount * (m + 1.0))
+    return total
+
+
+def _long_stay(gamma: float, stayed: Array, t: float, discount: float) -> Array:
+    """What :func:`_stay` sums, as E[z (1 − zᵗ)/(1 − z)] with z = (1 − θ) exp(−discount)."""
+
+    def summed(falls: Array) -> Array:
+        """(1 − zᵗ)/(1 − z), where log z = −falls."""
+        safe = np.where(falls > 0, falls, 1.0)
+        return np.where(falls > 0, np.expm1(-t * safe) / np.expm1(-safe), t)
+
+    def value(p: Array, _: object) -> Array:
+        with np.errstate(divide="ignore"):
+            return summed(discount - np.log1p(-p))
+
+    most = np.full_like(stayed, summed(np.array(discount)))
+    mean = beta_mean(np.full_like(stayed, gamma), stayed + 1.0, value, most, most)
+    return stayed / (gamma + stayed) * np.exp(-discount) * mean
 
 
 def _discounted_stay(gamma: float, stayed: Array, d: float) -> Array:
@@ -242,8 +287,7 @@ class BGBB(PurchaseModel):
             With fewer than two customers, no purchase after the first, or at most one occasion.
         """
         cells = self.cells
-        if self.nobs < 2:
-            raise ModelNotFitted(f"{self.name}: one customer cannot show how customers differ; give at least two")
+        check_enough(self.name, self.nobs)
         if not (cells.x > 0).any():
             raise ModelNotFitted(
                 f"{self.name}: nobody bought twice, so the buying probability is at its boundary 0; watch for longer"

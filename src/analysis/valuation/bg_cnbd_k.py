@@ -32,6 +32,7 @@ from analysis.valuation.purchases import (
     PurchaseModel,
     PurchaseResults,
     checked_histories,
+    checked_horizon,
     checked_weights,
     quadrature_rule,
 )
@@ -170,8 +171,9 @@ class BGCNBDkResults(PurchaseResults):
         -------
         array of shape (customers,)
         """
-        if not np.isfinite(t):
+        if t == np.inf:
             raise ValueError("expected_purchases: this model has no endless horizon; give a finite one")
+        t, discount = checked_horizon(t, discount)
         r, alpha, a, b, k, at_once = self._parts()
         cells = Cells.of(frequency, recency, T)
         weight = _stage_weights(r, alpha, k, cells)[0]
@@ -232,6 +234,7 @@ class BGCNBDkResults(PurchaseResults):
         size: int = 1,
     ) -> tuple[Array, Array]:
         """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
+        t, _ = checked_horizon(t, endless=False)
         r, alpha, a, b, k, at_once = self._parts()
         cells = Cells.of(frequency, recency, T)
         x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
@@ -310,6 +313,14 @@ class BGCNBDk(PurchaseModel):
         super().__init__(frequency, recency, T, weights=weights)
         self.k = None if k is None else int(k)
         self._log_intervals = None if litt is None else _total_litt(litt, frequency, recency, T, weights)
+
+    @classmethod
+    def without_data(cls, nobs: float, **settings: object) -> BGCNBDk:
+        """A model that scores but holds no data, from what :meth:`settings` returned; raises ValueError for a wrong k."""
+        k = settings.get("k")
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise ValueError(f"{cls.name}: k must be a whole number from 1 up, not {k!r}")
+        return super().without_data(nobs, **settings)
 
     def settings(self) -> dict[str, object]:
         """`k`, and whether it was estimated."""

@@ -34,7 +34,9 @@ from analysis.valuation.purchases import (
     Objective,
     PurchaseModel,
     PurchaseResults,
+    checked_counts,
     checked_histories,
+    checked_horizon,
     checked_weights,
     counted,
     judge,
@@ -201,6 +203,7 @@ class CovariateResults(PurchaseResults):
         discount : float
             Continuous rate per unit of time; 0 counts purchases.
         """
+        t, discount = checked_horizon(t, discount)
         cells, params = self._scored(frequency, recency, T, rate, dropout)
         return self.model.alive(*params, cells) * self.model.if_alive(*params, t, cells.x, cells.T, discount)
 
@@ -225,6 +228,7 @@ class CovariateResults(PurchaseResults):
         dropout: pd.DataFrame | None = None,
     ) -> Array:
         """P(X(T, T+t) = n | history, covariates) for n = 0 … n_max, shape (customers, n_max + 1)."""
+        n_max, t = checked_counts(n_max, t)
         cells, params = self._scored(frequency, recency, T, rate, dropout)
         alive = self.model.alive(*params, cells)
         chances = alive[:, None] * self.model.counts(np.arange(n_max + 1.0), t, *params, cells.x, cells.T)
@@ -243,6 +247,7 @@ class CovariateResults(PurchaseResults):
         dropout: pd.DataFrame | None = None,
     ) -> tuple[Array, Array]:
         """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
+        t, _ = checked_horizon(t, endless=False)
         cells, params = self._scored(frequency, recency, T, rate, dropout)
         alive = rng.random((size, len(cells.x))) < self.model.alive(*params, cells)
         return self.model.futures(*params, t, cells.x, cells.T, alive, rng)

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from analysis.valuation.purchases import Array, Cells, PurchaseModel, PurchaseResults, negative_binomial
+from analysis.valuation.purchases import (
+    Array,
+    Cells,
+    PurchaseModel,
+    PurchaseResults,
+    checked_horizon,
+    negative_binomial,
+)
 
 
 class NBDResults(PurchaseResults):
@@ -49,6 +56,7 @@ class NBDResults(PurchaseResults):
         size: int = 1,
     ) -> tuple[Array, Array]:
         """Draw futures of length `t`: purchases and time spent as a customer (all of it), each (size, customers)."""
+        t, _ = checked_horizon(t, endless=False)
         r, alpha = self.params.to_numpy()
         x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
         rate = rng.gamma(r + x, size=(size, len(x))) / (alpha + age)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import ClassVar, Self
 
 import numpy as np
@@ -460,7 +461,12 @@ def checked_histories(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) ->
 def _columns(frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> tuple[Array, Array, Array]:
     x, t_x, age = (np.asarray(v, dtype=float) for v in (frequency, recency, T))
     if not x.shape == t_x.shape == age.shape or x.ndim != 1:
-        x, t_x, age = (np.atleast_1d(v).ravel() for v in np.broadcast_arrays(x, t_x, age))
+        try:
+            x, t_x, age = (np.atleast_1d(v).ravel() for v in np.broadcast_arrays(x, t_x, age))
+        except ValueError as error:
+            raise ValueError(
+                f"purchase data: frequency has {x.size}, recency {t_x.size} and T {age.size} values; give each one a customer"
+            ) from error
     if len(x) == 0:
         raise ValueError("purchase data: no customer; give one row a customer")
     return x, t_x, age
@@ -517,6 +523,59 @@ def checked_weights(weights: ArrayLike | None, customers: int) -> Array | None:
     if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
         raise ValueError("weights: every weight must be a number from 0 up, and one must be above 0")
     return weight
+
+
+def checked_horizon(t: float, discount: float = 0.0, endless: bool = True) -> tuple[float, float]:
+    """A horizon and a discount rate as floats.
+
+    Parameters
+    ----------
+    t : float
+        From 0 up; infinite only where `endless`, and then with a discount above 0.
+    discount : float
+        Continuous rate per unit of time, from 0 up.
+    endless : bool
+
+    Raises
+    ------
+    ValueError
+        Otherwise: a missing or negative one would be worth 0 to one model, and less than nothing to another.
+    """
+    for value, what in ((t, "the horizon t"), (discount, "the discount rate")):
+        # a missing value fails the comparison
+        if not (isinstance(value, Real) or (isinstance(value, np.ndarray) and value.ndim == 0)) or not value >= 0:
+            raise ValueError(f"expected_purchases: {what} must be one number from 0 up, not {value!r}")
+    if np.isinf(discount):
+        raise ValueError("expected_purchases: the discount rate must be finite")
+    if np.isinf(t) and not endless:
+        raise ValueError("future purchases: this needs a finite horizon t")
+    if np.isinf(t) and discount == 0:
+        raise ValueError("expected_purchases: an endless horizon needs a discount rate above 0")
+    return float(t), float(discount)
+
+
+def checked_counts(n_max: int, t: float) -> tuple[int, float]:
+    """The largest number of a distribution of counts, and its horizon.
+
+    Raises
+    ------
+    ValueError
+        Unless `n_max` is a whole number from 0 up, and `t` a finite number from 0 up.
+    """
+    if not (isinstance(n_max, Real) and 0 <= n_max < np.inf and n_max == int(n_max)):
+        raise ValueError(f"count_distribution: n_max must be a whole number from 0 up, not {n_max!r}")
+    return int(n_max), checked_horizon(t, endless=False)[0]
+
+
+def check_enough(name: str, nobs: float) -> None:
+    """Raise ModelNotFitted for fewer than two customers, whether by rows or by their weights."""
+    if nobs == 1:
+        raise ModelNotFitted(f"{name}: one customer cannot show how customers differ; give at least two")
+    if nobs < 2:
+        raise ModelNotFitted(
+            f"{name}: the customers, or their weights, add up to {nobs:.3g}, which cannot show how customers differ; "
+            "they must add up to 2 at least (survey weights to the number of customers asked)"
+        )
 
 
 class PurchaseModel:
@@ -626,8 +685,7 @@ class PurchaseModel:
             With fewer than two customers, no repeat purchase, or nobody watched for any time.
         """
         cells = self.cells
-        if self.nobs < 2:
-            raise ModelNotFitted(f"{self.name}: one customer cannot show how customers differ; give at least two")
+        check_enough(self.name, self.nobs)
         if not (cells.x > 0).any():
             raise ModelNotFitted(
                 f"{self.name}: nobody bought twice, so the buying rate is at its boundary 0; watch for longer"
@@ -1040,21 +1098,23 @@ class PurchaseResults(Estimates):
         Raises
         ------
         ValueError
-            When the text is no fitted purchase model of a known version, or in another unit of time.
+            When the text is no fitted purchase model of a known version, is damaged, or in another unit of time.
         """
         saved = SavedFit.from_json(text, time_unit)
         model = PurchaseModel.known.get(saved.model)
         if model is None or not issubclass(model.results_class, cls):
             wanted = sorted(name for name, m in PurchaseModel.known.items() if issubclass(m.results_class, cls))
             raise ValueError(f"fitted model: {saved.model!r} is not one of {', '.join(wanted)}")
-        loaded = model.without_data(saved.nobs, **saved.settings)
+        loaded = _loaded(model, saved)
         if tuple(saved.params.index) != tuple(loaded.parameter_names):
             raise ValueError(
                 f"fitted model: the file of {saved.model} has the parameters {', '.join(saved.params.index)} "
                 f"instead of {', '.join(loaded.parameter_names)}; write it again"
             )
         verdict = Verdict(saved.status, saved.reason)
-        return model.results_class(loaded, saved.params, saved.log_cov, saved.llf, verdict)
+        results = model.results_class(loaded, saved.params, saved.log_cov, saved.llf, verdict)
+        saved.check_positive(results._logged)
+        return results
 
     def probability_alive(self, frequency: ArrayLike, recency: ArrayLike, T: ArrayLike) -> Array:
         """Probability that a customer with this history is still one, shape (customers,)."""
@@ -1078,7 +1138,7 @@ class PurchaseResults(Estimates):
         Parameters
         ----------
         t : float
-            Horizon, in the data's unit of time.
+            Horizon, in the data's unit of time; infinite only with a discount above 0.
         frequency, recency, T : array-like of shape (customers,)
         discount : float
             Continuous rate per unit of time; 0 counts purchases.
@@ -1086,7 +1146,13 @@ class PurchaseResults(Estimates):
         Returns
         -------
         array of shape (customers,)
+
+        Raises
+        ------
+        ValueError
+            When `t` or `discount` is missing, negative or infinite, or an endless future is not discounted.
         """
+        t, discount = checked_horizon(t, discount)
         cells = Cells.of(frequency, recency, T)
         alive = self._alive_cells(cells)
         x, age, pair = cells.age_pairs
@@ -1102,7 +1168,13 @@ class PurchaseResults(Estimates):
         t : float
             Horizon, in the data's unit of time.
         frequency, recency, T : array-like of shape (customers,)
+
+        Raises
+        ------
+        ValueError
+            When `n_max` is no whole number from 0 up, or `t` no finite number from 0 up.
         """
+        n_max, t = checked_counts(n_max, t)
         cells = Cells.of(frequency, recency, T)
         alive = self._alive_cells(cells)[:, None]
         x, age, pair = cells.age_pairs
@@ -1127,7 +1199,13 @@ class PurchaseResults(Estimates):
             Number of purchases within `t`.
         active : array of shape (size, customers)
             How long the customer stays one, at most `t`.
+
+        Raises
+        ------
+        ValueError
+            When `t` is no finite number from 0 up.
         """
+        t, _ = checked_horizon(t, endless=False)
         x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
         here = rng.random((size, len(x))) < self.probability_alive(frequency, recency, T)
         return self._future_if_alive(t, x, age, here, rng)
@@ -1145,6 +1223,23 @@ class PurchaseResults(Estimates):
 
     def _counts_if_alive(self, n: Array, t: float, x: Array, age: Array) -> Array:
         raise NotImplementedError(f"{self.model.name}: the distribution of counts is not available for this model")
+
+
+def _loaded(model: type[PurchaseModel], saved: SavedFit) -> PurchaseModel:
+    """A model without data; raises ValueError where its settings are not those that it writes itself."""
+    try:
+        loaded = model.without_data(saved.nobs, **saved.settings)
+        kept = loaded.settings()
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"fitted model: the settings of {saved.model} in the file are damaged; write it again"
+        ) from error
+    if set(kept) != set(saved.settings):
+        named = ", ".join(sorted(set(kept) ^ set(saved.settings)))
+        raise ValueError(
+            f"fitted model: the settings of {saved.model} in the file lack or exceed: {named}; write it again"
+        )
+    return loaded
 
 
 def expected_cumulative(results: PurchaseResults, T: ArrayLike, at: ArrayLike) -> Array:

@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from analysis.valuation.integrals import beta_mean
 from analysis.valuation.purchases import Array, Estimates, ModelNotFitted, Verdict, judge, maximise
+from analysis.valuation.saved import SavedFit
 
 _NAMES = ("alpha", "beta")
+# a table of more periods would fill the memory, and no contract is renewed so often: those are days, or a date
+_MOST_PERIODS = 1_000_000
 
 
 def _log_survival(params: Array, periods: int) -> tuple[Array, Array]:
@@ -36,10 +39,36 @@ def _log_survival(params: Array, periods: int) -> tuple[Array, Array]:
 
 
 def _whole(values: ArrayLike, least: int, what: str) -> Array:
-    numbers = np.asarray(values, dtype=float)
+    try:
+        numbers = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):  # text, or the missing value of a nullable column
+        numbers = np.array([np.nan])
     if not (np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all() and (numbers >= least).all()):
         raise ValueError(f"sBG: {what} must be whole numbers from {least} up")
     return numbers
+
+
+def _tabled(periods: Array) -> NDArray[np.int64]:
+    """Whole numbers as integers; raises ValueError where a table up to the largest would be absurd."""
+    longest = periods.max(initial=0.0)
+    if longest > _MOST_PERIODS:
+        raise ValueError(
+            f"sBG: {longest:,.0f} periods are more than a contract has; count renewals, not days or seconds"
+        )
+    return periods.astype(np.int64)
+
+
+def _flags(values: ArrayLike) -> NDArray[np.bool_]:
+    """Booleans, or 0 and 1, in whatever container; text and missing values would count as true, and are refused."""
+    given = pd.Series(np.ravel(values) if isinstance(values, np.ndarray) else values)
+    if given.isna().any():
+        raise ValueError(f"sBG: churned is missing in {given.isna().sum()} rows; leave out whom nobody knows about")
+    given = given.infer_objects()
+    if pd.api.types.is_bool_dtype(given.dtype) or pd.api.types.is_numeric_dtype(given.dtype):
+        numbers = given.to_numpy(dtype=float)
+        if np.isin(numbers, (0.0, 1.0)).all():
+            return numbers == 1.0
+    raise ValueError("sBG: churned must hold true and false, or 1 and 0, not text or other numbers")
 
 
 @dataclass(frozen=True)
@@ -62,9 +91,38 @@ class SBGResults(Estimates):
     nobs: int
     verdict: Verdict
 
+    def to_json(self, time_unit: str) -> str:
+        """The fit as JSON text, without the data; `time_unit` says what a period is, such as "months"."""
+        return SavedFit(
+            model=self.name,
+            params=self.params,
+            log_cov=self.log_cov,
+            llf=self.llf,
+            nobs=self.nobs,
+            status=self.verdict.status,
+            reason=self.verdict.reason,
+            settings={},
+            unit=time_unit,
+        ).to_json()
+
+    @classmethod
+    def from_json(cls, text: str, time_unit: str | None = None) -> SBGResults:
+        """Results that project as those that were written.
+
+        Raises
+        ------
+        ValueError
+            When the text is no fitted sBG model of a known version, is damaged, or has other periods than `time_unit`.
+        """
+        saved = SavedFit.from_json(text, time_unit)
+        if saved.model != cls.name or tuple(saved.params.index) != _NAMES:
+            raise ValueError(f"fitted model: {saved.model!r} is not {cls.name}")
+        saved.check_positive(np.ones(len(_NAMES), dtype=bool))
+        return cls(saved.params, saved.log_cov, saved.llf, saved.nobs, Verdict(saved.status, saved.reason))
+
     def survival(self, t: ArrayLike) -> Array:
         """S(t): share of a new cohort still customers after `t` periods (renewals), shape of `t`; FH 2007."""
-        periods = _whole(t, 0, "periods").astype(np.int64)
+        periods = _tabled(_whole(t, 0, "periods"))
         return np.exp(_log_survival(self.params.to_numpy(), int(periods.max(initial=0)))[0])[periods]
 
     def retention_rate(self, t: ArrayLike) -> Array:
@@ -218,10 +276,14 @@ class SBG:
             Completed periods, whole numbers. Who has completed none is still in the first and says nothing yet:
             they are left out.
         churned : array-like of shape (customers,)
-            Whether they left at the end of the last completed period; if not, they renewed there.
+            Whether they left at the end of the last completed period; if not, they renewed there. Booleans, or 1 and 0.
+
+        Raises
+        ------
+        ValueError
+            When rows differ in number, a value is missing or something else, or a duration is no number of renewals.
         """
-        completed = _whole(periods, 0, "completed periods").astype(np.int64)
-        left = np.asarray(churned, dtype=bool)
+        completed, left = _tabled(_whole(periods, 0, "completed periods")), _flags(churned)
         if completed.ndim != 1 or completed.shape != left.shape or len(completed) == 0:
             raise ValueError("sBG: give one row a customer in both periods and churned")
         if (left & (completed == 0)).any():

@@ -168,13 +168,17 @@ class GammaGammaResults(Estimates):
         Raises
         ------
         ValueError
-            When the text is no fitted gamma-gamma model of a known version, or in another unit of money.
+            When the text is no fitted gamma-gamma model of a known version, is damaged, or in another unit of money.
         """
         saved = SavedFit.from_json(text, money_unit)
         if saved.model != GammaGamma.name or tuple(saved.params.index) != _NAMES:
             raise ValueError(f"fitted model: {saved.model!r} is not {GammaGamma.name}")
+        saved.check_positive(np.ones(len(_NAMES), dtype=bool))
+        left_out = saved.settings.get("left_out")
+        if isinstance(left_out, bool) or not isinstance(left_out, int | float) or not 0 <= left_out < np.inf:
+            raise ValueError("fitted model: settings → left_out in the file is no number of customers; write it again")
         verdict = Verdict(saved.status, saved.reason)
-        return cls(saved.params, saved.log_cov, saved.llf, saved.nobs, saved.settings["left_out"], verdict)
+        return cls(saved.params, saved.log_cov, saved.llf, saved.nobs, left_out, verdict)
 
     @property
     def population_mean(self) -> float:
@@ -238,7 +242,10 @@ class GammaGamma:
 
     def __init__(self, frequency: ArrayLike, monetary_value: ArrayLike, weights: ArrayLike | None = None) -> None:
         if np.shape(frequency) != np.shape(monetary_value):
-            raise ValueError("gamma-gamma: frequency and monetary_value must have the same length")
+            raise ValueError(
+                f"gamma-gamma: frequency has {np.size(frequency)} and monetary_value {np.size(monetary_value)} values; "
+                "give each one a customer"
+            )
         x, z = _usable(frequency, monetary_value)
         weight = np.ones(len(x)) if weights is None else checked_weights(weights, len(x))
         used = (x > 0) & (weight > 0)
@@ -269,8 +276,9 @@ class GammaGamma:
             With fewer than three customers whose repeat purchases have a positive mean, or equal means.
         """
         if self.nobs < 3 or np.ptp(self.monetary_value) == 0.0:
+            count = self.nobs if isinstance(self.nobs, int) else f"{self.nobs:.3g}"
             raise ModelNotFitted(
-                f"gamma-gamma: {self.nobs} customers with repeat spend above zero are too few, or too alike, "
+                f"gamma-gamma: {count} customers with repeat spend above zero are too few, or too alike, "
                 "to show how spend differs; watch for longer"
             )
         unit = float(self.monetary_value @ self.weights) / self.nobs

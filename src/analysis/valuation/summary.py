@@ -182,6 +182,7 @@ def _margin_of_sums(sums: ibis.Table, margin_rate: float | None) -> ibis.Value:
 
 
 def _at_rate(spend: ibis.Value, margin_rate: float) -> ibis.Value:
+    # of a wide decimal: the product of two narrow ones overflows on DuckDB for amounts that the narrow one can hold
     return spend.cast(SUMMED) * ibis.literal(f"{margin_rate:.4f}").cast(RATE)
 
 
@@ -227,9 +228,9 @@ def calibration_holdout(
     DataFrame, one row a customer with an occasion by `calibration_end`, sorted by `customer_id`
         `customer_id`; `frequency`, `recency`, `T`, `monetary_value` as in :func:`customer_summary`, and `litt` as in
         :func:`purchase_timing`, seen from `calibration_end`; `recent_frequency` and `recent_spend` (occasions, and their
-        spend, in the last stretch of the calibration that is as long as the holdout); `recent_repeats` (the same without the
-        very first occasion); `holdout_frequency` and `holdout_spend` (occasions and their spend after
-        `calibration_end`). Times in days. `frame.attrs["holdout_days"]` is the length of the holdout.
+        spend, in the last stretch of the calibration that is as long as the holdout); `recent_repeats` and
+        `recent_repeat_spend` (the same without the very first occasion); `holdout_frequency` and `holdout_spend` (occasions
+        and their spend after `calibration_end`). Times in days. `frame.attrs["holdout_days"]` is the length of the holdout.
 
     Raises
     ------
@@ -255,14 +256,16 @@ def calibration_holdout(
         first_spend=days.spend.argmin(days.order_date),
         litt=money(days.log_gap.sum(where=seen)),
         recent_frequency=days.count(where=recent),
-        recent_spend=money(days.spend.sum(where=recent)),
+        recent_spend=days.spend.sum(where=recent),
         holdout_frequency=days.count(where=~seen),
         holdout_spend=money(days.spend.sum(where=~seen)),
     )
     split = split.filter(split.occasions > 0)
     # The first occasion is seen, and is the only one that repeats nothing.
     frequency = split.occasions - 1
-    first_is_recent = ibis.ifelse(split.first_day > ibis.literal(late_from), 1, 0)
+    first_is_recent = split.first_day > ibis.literal(late_from)
+    # subtracted as decimals, so that one who bought only once leaves exactly nothing
+    repeat_spend = ibis.ifelse(first_is_recent, split.recent_spend - split.first_spend, split.recent_spend)
     frame = to_frame(
         split.select(
             customer_id=split.customer_id.cast("string"),
@@ -272,8 +275,9 @@ def calibration_holdout(
             monetary_value=money((split.seen_spend - split.first_spend).cast("float64") / frequency.nullif(0)),
             litt=split.litt,
             recent_frequency=split.recent_frequency,
-            recent_repeats=(split.recent_frequency - first_is_recent).cast("int64"),
-            recent_spend=split.recent_spend,
+            recent_repeats=(split.recent_frequency - first_is_recent.ifelse(1, 0)).cast("int64"),
+            recent_spend=money(split.recent_spend),
+            recent_repeat_spend=money(repeat_spend),
             holdout_frequency=split.holdout_frequency,
             holdout_spend=split.holdout_spend,
         )
@@ -362,8 +366,9 @@ def _until(table: ibis.Table, observed_to: datetime.date | None) -> ibis.Table:
 
 
 def line_margin(lines: ibis.Table, margin_rate: float | None) -> ibis.Value:
+    """Margin of every line: net amount less cost where it is stated (a return gives it back), else at the rate; or null."""
     sold = lines.net_amount.cast(MONEY)
-    by_rate = None if margin_rate is None else sold * ibis.literal(f"{margin_rate:.4f}").cast(RATE)
+    by_rate = None if margin_rate is None else _at_rate(sold, margin_rate)
     if "cost" not in lines.columns:
         return ibis.null(MARGIN) if by_rate is None else by_rate
     cost = lines.cost.cast(MONEY)

@@ -1,8 +1,9 @@
 """The track record: how the forecasts of the last run turned out so far.
 
 The last run stated, customer by customer, how many purchases and how much margin its horizon would bring. Since then some
-of that horizon has passed. Expected to date is what was forecast for the time that passed: from the model where its results are at
-hand, else in proportion to time, which is a little too low for a base that is leaving, since those purchases come early.
+of that horizon has passed. Expected to date is what was forecast, in proportion to the time that passed, which is a little too low
+for a base that is leaving, since those purchases come early. Only customers who are still in the data are judged: one whose id has
+changed is not one who stayed away.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import pandas as pd
 
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.intervals import share_interval
-from analysis.valuation.purchases import Array, PurchaseResults
+from analysis.valuation.purchases import Array
 from analysis.valuation.summary import DAYS_PER_WEEK, MONEY, purchase_days, to_frame
 
 _Z = 1.959964
 LEAST_WEEKS = 4.0
 _LEAST_PURCHASES = 30
+# Some customers leave the data by right (deletion, merged accounts); where more are missing than this leaves, ids have changed.
+_LEAST_PRESENT = 0.9
+# Where nothing was counted, the exact 95 % upper limit of a Poisson mean: exp(−limit) is half of 5 %.
+_NONE_CAME = float(-np.log(0.025))
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class TrackRecord:
         That have passed since, at most the horizon.
     horizon_weeks : float
     customers, newcomers : int
-        Customers of the last run, and those who came since: they are in no forecast.
+        Customers of the last run who are judged, and those who came since: they are in no forecast.
     expected, actual : float
         Purchases to date.
     ratio : Estimate
@@ -50,6 +55,8 @@ class TrackRecord:
         `low`, `high`.
     coverage : Estimate
         Share of customers whose value lies within `clv_low` to `clv_high`; with the reason where the horizon is not over.
+    missing : int
+        Customers of the last run without a purchase up to `as_of` in the present data: nothing is said of them.
     """
 
     reason: str
@@ -64,6 +71,7 @@ class TrackRecord:
     value_ratio: Estimate
     by_group: pd.DataFrame
     coverage: Estimate
+    missing: int = 0
 
     @property
     def judged(self) -> bool:
@@ -114,9 +122,8 @@ def track_record(
     horizon_weeks: float,
     margin: float | None = None,
     annual_discount: float = 0.0,
-    results: PurchaseResults | None = None,
-    summary: pd.DataFrame | None = None,
     small_group: int = 10,
+    currencies: tuple[str | None, str | None] = (None, None),
 ) -> TrackRecord:
     """Hold the last run's `customer_value` against what came since.
 
@@ -136,15 +143,16 @@ def track_record(
         Margin as a share of sales; without it values are not judged.
     annual_discount : float
         The last run's.
-    results, summary : PurchaseResults and DataFrame, optional
-        The last run's model (weeks) and `customer_summary` (days): expected to date is then the model's own.
     small_group : int
         Least customers in a group.
+    currencies : pair of str, optional
+        Of the last run and of the present data; money is not judged where both are known and differ.
 
     Returns
     -------
     TrackRecord
-        With `reason` where it is too early: less than four weeks, fewer than 30 purchases expected, or nothing known.
+        With `reason` where nothing can be said: less than four weeks, fewer than 30 purchases expected, nothing known, or
+        fewer than 90 % of the customers still in the data.
     """
     elapsed = (observed_to - as_of).days / DAYS_PER_WEEK
     weeks = min(elapsed, float(horizon_weeks))
@@ -157,22 +165,26 @@ def track_record(
         )
     elif known.empty:
         reason = "the last run expected nothing: nobody had come back by then"
-    expected = np.zeros(0) if reason else _expected(known, weeks, horizon_weeks, results, summary)
-    if not reason and expected.sum() < _LEAST_PURCHASES:
+    if reason:
+        return _nothing(reason, as_of, weeks, horizon_weeks, len(known))
+    found = since(order_lines, as_of, until, annual_discount)
+    present = known["customer_id"].isin(found.loc[found["known"], "customer_id"])
+    of, known = len(known), known[present]
+    missing = of - len(known)
+    expected = known["expected_purchases"].to_numpy(float) * weeks / horizon_weeks
+    if len(known) < _LEAST_PRESENT * of:
+        reason = (
+            f"{missing:,} of {of:,} customers of that edition are not in the data up to {as_of}: "
+            "their ids, or the key that hides them, have changed"
+        )
+    elif expected.sum() < _LEAST_PURCHASES:
         reason = f"{expected.sum():.1f} purchases were expected so far; {_LEAST_PURCHASES} are needed"
     if reason:
-        empty = pd.DataFrame(columns=["group", "customers", "expected", "actual", "ratio", "low", "high"])
-        nothing = Estimate(float("nan"), reason=reason)
-        total = float(expected.sum())
-        return TrackRecord(
-            reason, as_of, max(weeks, 0.0), horizon_weeks, len(known), 0, total, 0.0, nothing, nothing, empty, nothing
-        )
-    found = since(order_lines, as_of, until, annual_discount)
-    mine = known[["customer_id"]].merge(found, on="customer_id", how="left")
-    actual = mine["purchases"].fillna(0).to_numpy(float)
-    spend = mine["spend"].fillna(0.0).to_numpy(float)
+        return _nothing(reason, as_of, weeks, horizon_weeks, len(known), float(expected.sum()), missing)
+    came = known[["customer_id"]].merge(found, on="customer_id")
+    actual, spend = came["purchases"].to_numpy(float), came["spend"].to_numpy(float)
     newcomers = int((~found["known"] & (found["purchases"] > 0)).sum())
-    over = elapsed >= horizon_weeks
+    no_money = _no_money(margin, currencies)
     return TrackRecord(
         reason="",
         as_of=as_of,
@@ -183,50 +195,61 @@ def track_record(
         expected=float(expected.sum()),
         actual=float(actual.sum()),
         ratio=_ratio(actual, expected),
-        value_ratio=_value_ratio(known, spend, expected, margin),
+        value_ratio=_value_ratio(known, spend, weeks / horizon_weeks, margin, no_money),
         by_group=_by_group(expected, actual, small_group),
-        coverage=_coverage(known, spend, margin, over, weeks, horizon_weeks),
+        coverage=_coverage(known, spend, margin, no_money, elapsed, horizon_weeks),
+        missing=missing,
     )
 
 
-def _expected(
-    known: pd.DataFrame,
+def _nothing(
+    reason: str,
+    as_of: datetime.date,
     weeks: float,
     horizon_weeks: float,
-    results: PurchaseResults | None,
-    summary: pd.DataFrame | None,
-) -> Array:
-    stated = known["expected_purchases"].to_numpy(float)
-    if results is None or summary is None:
-        return stated * weeks / horizon_weeks
-    base = summary.set_index("customer_id").reindex(known["customer_id"])
-    if base["T"].isna().any():
-        raise ValueError("track record: a customer of the last run is not in its summary; give both from one run")
-    history = base["frequency"], base["recency"] / DAYS_PER_WEEK, base["T"] / DAYS_PER_WEEK
-    # the share of the horizon's purchases that the model puts into the time passed, of what was stated
-    whole = results.expected_purchases(horizon_weeks, *history)
-    part = results.expected_purchases(weeks, *history)
-    return stated * np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), weeks / horizon_weeks)
+    customers: int,
+    expected: float = 0.0,
+    missing: int = 0,
+) -> TrackRecord:
+    empty = pd.DataFrame(columns=["group", "customers", "expected", "actual", "ratio", "low", "high"])
+    no = Estimate(float("nan"), reason=reason)
+    since_then = reason, as_of, max(weeks, 0.0), horizon_weeks, customers, 0, expected, 0.0
+    return TrackRecord(*since_then, no, no, empty, no, missing)
 
 
-def _ratio(actual: Array, expected: Array) -> Estimate:
-    """Actual for each one expected, with the delta method's interval over customers."""
+def _no_money(margin: float | None, currencies: tuple[str | None, str | None]) -> str:
+    """Why money cannot be judged; empty where it can."""
+    then, now = currencies
+    if then and now and then != now:
+        return f"that edition counted in {then}, the study counts in {now} now"
+    return "the study states neither costs nor a margin" if margin is None else ""
+
+
+def _ratio(actual: Array, expected: Array, purchases: float | None = None) -> Estimate:
+    """Actual for each one expected, with the delta method's interval over customers.
+
+    Where nothing came, customers show no spread although chance has: the interval is the exact one of a Poisson count,
+    of `purchases` expected where the two count something else.
+    """
     total = float(expected.sum())
     if not total > 0:
         return Estimate(float("nan"), reason="nothing was expected")
     ratio = float(actual.sum()) / total
+    if not actual.any():
+        return Estimate(0.0, 0.0, _NONE_CAME / (total if purchases is None else purchases))
     if len(actual) < 2:
         return Estimate(ratio, reason="one customer shows no spread")
     half = float(_Z * np.std(actual - ratio * expected, ddof=1) * np.sqrt(len(actual)) / total)
     return Estimate(ratio, max(ratio - half, 0.0), ratio + half)
 
 
-def _value_ratio(known: pd.DataFrame, spend: Array, expected: Array, margin: float | None) -> Estimate:
-    if margin is None or known["residual_value"].isna().any():
+def _value_ratio(known: pd.DataFrame, spend: Array, passed: float, margin: float | None, no_money: str) -> Estimate:
+    if no_money:
+        return Estimate(float("nan"), reason=no_money)
+    if known["residual_value"].isna().any():
         return Estimate(float("nan"), reason="the study states neither costs nor a margin")
-    stated = known["expected_purchases"].to_numpy(float)
-    share = np.where(stated > 0, expected / np.where(stated > 0, stated, 1.0), 0.0)
-    return _ratio(spend * margin, known["residual_value"].to_numpy(float) * share)
+    purchases = float(known["expected_purchases"].sum()) * passed
+    return _ratio(spend * margin, known["residual_value"].to_numpy(float) * passed, purchases)
 
 
 def _by_group(expected: Array, actual: Array, small_group: int) -> pd.DataFrame:
@@ -250,13 +273,15 @@ def _by_group(expected: Array, actual: Array, small_group: int) -> pd.DataFrame:
 
 
 def _coverage(
-    known: pd.DataFrame, spend: Array, margin: float | None, over: bool, weeks: float, horizon_weeks: float
+    known: pd.DataFrame, spend: Array, margin: float | None, no_money: str, elapsed: float, horizon_weeks: float
 ) -> Estimate:
+    if no_money and margin is not None:
+        return Estimate(float("nan"), reason=no_money)
     if margin is None or known[["clv_low", "clv_high", "existing_value"]].isna().any(axis=None):
         return Estimate(float("nan"), reason="the last run gave no intervals of value")
-    if not over:
+    if elapsed < horizon_weeks:
         return Estimate(
-            float("nan"), reason=f"the intervals hold for {horizon_weeks:g} weeks, of which {weeks:.1f} have passed"
+            float("nan"), reason=f"the intervals hold for {horizon_weeks:g} weeks, of which {elapsed:.1f} have passed"
         )
     reached = known["existing_value"].to_numpy(float) + spend * margin
     near = 1e-9 * np.abs(reached) + 1e-9
