@@ -434,6 +434,7 @@ class Last:
     observed_to: dt.date
     parameters: dict
     money: dict
+    currency: str | None = None
 
     def has(self, table):
         return table == "customer_value"

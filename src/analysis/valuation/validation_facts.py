@@ -83,6 +83,7 @@ class Edition(Protocol):
     parameters: dict[str, Any]
     observed_to: datetime.date
     money: dict[str, float | None]
+    currency: str | None
 
     def has(self, table: str) -> bool:
         """Whether it wrote a table."""
@@ -687,6 +688,7 @@ def run_track_record(
     observed_to: datetime.date,
     margin_rate: float | None = None,
     small_group: int = 10,
+    currency: str | None = None,
 ) -> tuple[TrackRecord | None, str]:
     """Hold what an earlier edition forecast against what came since.
 
@@ -701,6 +703,8 @@ def run_track_record(
     margin_rate : float, optional
         As the study states it.
     small_group : int
+    currency : str, optional
+        In which the study counts now; money of an edition in another one is not judged.
 
     Returns
     -------
@@ -720,6 +724,7 @@ def run_track_record(
         margin=margin_share(summary, margin_rate),
         annual_discount=last.money.get("discount_rate") or 0.0,
         small_group=small_group,
+        currencies=(last.currency, currency),
     )
     return (found, "") if found.judged else (None, found.reason)
 
@@ -733,6 +738,7 @@ def track_facts(found: TrackRecord) -> dict[str, Any]:
         "horizon": found.horizon_weeks,
         "known": found.customers,
         "newcomers": found.newcomers,
+        "missing": found.missing,
         "expected": round(found.expected),
         "actual": round(found.actual),
         "clear": ratio.low is not None and not ratio.low <= 1.0 <= ratio.high,
