@@ -236,11 +236,17 @@ def test_only_a_miss_beyond_chance_widens_the_totals(base, holdout, value):
     assert right.forecast == missed.forecast == alone.forecast == name
     assert alone.purchases_doubt is None and right.purchases_doubt == 0.0
     assert right.purchases == alone.purchases
-    # forecast over actual is 2; chance explains a few percent of the miss of 100 %
-    assert 0.98 < missed.purchases_doubt < 1.0 and missed.sales_doubt > 0.9
+    # half of what was foreseen came; chance explains a few percent of the miss of 50 %
+    assert 0.48 < missed.purchases_doubt < 0.5 and missed.sales_doubt > 0.4
     assert missed.purchases.value == right.purchases.value
     assert missed.purchases.high > missed.purchases.value * (1 + 1.9 * missed.purchases_doubt)
-    assert missed.purchases.low == 0.0 < right.purchases.low < right.purchases.value < right.purchases.high
+    assert (
+        missed.purchases.low
+        < 0.06 * missed.purchases.value
+        < right.purchases.low
+        < right.purchases.value
+        < right.purchases.high
+    )
     assert right.purchases.value == pytest.approx(right.frame["expected_purchases"].sum())
 
 

@@ -35,6 +35,7 @@ from analysis.valuation.covariate_effects import (
 )
 from analysis.valuation.covariates import BGNBDCovariates, CovariateResults, ParetoNBDCovariates
 from analysis.valuation.early_warning import EarlyWarning, early_warning, purchase_gaps, values_in_rhythm
+from analysis.valuation.endless import endless_facts, endless_value
 from analysis.valuation.equity import Acquisition, CustomerEquity, customer_equity, elasticities
 from analysis.valuation.facts import (
     EDGE_COLUMNS,
@@ -57,10 +58,12 @@ from analysis.valuation.facts import (
     shift_facts,
     value_facts,
 )
-from analysis.valuation.holdout import Holdout, by_frequency, evaluate_holdout
+from analysis.valuation.holdout import Holdout, by_frequency, earlier_holdouts, evaluate_holdout
 from analysis.valuation.lifetime import (
+    ORIGIN_COLUMNS,
     CustomerValue,
     customer_value,
+    origins_for_people,
     value_groups,
     weekly_discount,
     with_group_limits,
@@ -188,6 +191,7 @@ __all__ = [
     "MODEL_COLUMNS",
     "MONEY_TABLES",
     "NBD",
+    "ORIGIN_COLUMNS",
     "PARAMETER_COLUMNS",
     "SBG",
     "SCORE_COLUMNS",
@@ -277,11 +281,14 @@ __all__ = [
     "customer_profit",
     "customer_summary",
     "customer_value",
+    "earlier_holdouts",
     "early_warning",
     "edges_for_people",
     "edges_table",
     "elasticities",
     "empty_scores",
+    "endless_facts",
+    "endless_value",
     "equal_customers",
     "equity_facts",
     "evaluate_holdout",
@@ -307,6 +314,7 @@ __all__ = [
     "money_figures",
     "nested_edges",
     "new_customers",
+    "origins_for_people",
     "payback",
     "price_of_contact",
     "profit_facts",

@@ -8,16 +8,18 @@ base's total, whereas absolute error rewards forecasting zero for everyone who b
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import ibis
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from analysis.valuation.models import FittedModels, fit_models
 from analysis.valuation.purchases import Array
-from analysis.valuation.summary import DAYS_PER_WEEK
+from analysis.valuation.summary import DAYS_PER_WEEK, calibration_holdout
 
 SAME_RATE = "same rate"
 LAST_PERIOD = "last period"
@@ -161,6 +163,58 @@ def evaluate_holdout(
     heuristic = str(scores.loc[scores["kind"] == "heuristic", "forecast"].iloc[0])
     comparison = _compare(errors, list(models.purchases), heuristic, seed, replications)
     return Holdout(frame, models, scores, best, comparison, int(actual.sum()), days / DAYS_PER_WEEK)
+
+
+def earlier_holdouts(
+    order_lines: ibis.Table,
+    holdout: Holdout | None,
+    observed_from: datetime.date,
+    observed_to: datetime.date,
+    entry: str = "first_purchase",
+    most: int = 3,
+) -> tuple[Holdout, ...]:
+    """The same test at earlier days: each time models are fitted to what was known then, and the weeks after foretold.
+
+    One stretch of weeks says little of how far forecasts of a whole base go astray, which a season or a trend decides;
+    several say more.
+
+    Parameters
+    ----------
+    order_lines : ibis.Table
+        Or its :func:`analysis.valuation.purchase_days`.
+    holdout : Holdout or None
+        The test on the last weeks; without it there are no earlier ones.
+    observed_from, observed_to : date
+        First and last observed day.
+    entry : str
+        The study's clock.
+    most : int
+        How many at most, beside `holdout`.
+
+    Returns
+    -------
+    tuple of Holdout, latest first
+        As long as `holdout` each and one before the other, without overlap, as long as half of the observed period or more
+        is left to learn from. Their `comparison` is not meant to be read.
+    """
+    if holdout is None:
+        return ()
+    days, found = round(holdout.weeks * DAYS_PER_WEEK), []
+    observed = (observed_to - observed_from).days + 1
+    for back in range(1, most + 1):
+        end = observed_to - datetime.timedelta(days=back * days)
+        known = observed - (back + 1) * days
+        if known < max(observed / 2, days):
+            break
+        try:
+            split = calibration_holdout(order_lines, end - datetime.timedelta(days=days), end)
+        except ValueError:  # nobody had bought by then
+            break
+        test = evaluate_holdout(split, known, entry, replications=1)
+        if not test.actual:
+            break
+        found.append(test)
+    return tuple(found)
 
 
 def expected_spend(models: FittedModels, summary: pd.DataFrame) -> Array:

@@ -13,20 +13,22 @@ Profit so far is counted in :mod:`analysis.valuation.profit`, growth potential i
 
 The base's totals (purchases, sales, margin) have 95 % prediction intervals too: they are meant to hold what the base will
 really do, not its expectation. They put together three things: what customers do by chance, how well the parameters
-are known, and the part of the forecast's total error in the holdout that these two do not explain. A forecast that was off in
-the holdout by no more than chance keeps the interval of its model, so chance is not counted twice; one that was off
-by more is taken to be off again by as much, either way, over the horizon. `make coverage` shows how often they hold.
+are known, and the part of the forecast's total error in the holdout, and in the same test at earlier days, that these two
+do not explain (root mean square). A forecast that was off by no more than chance keeps the interval of its model, so chance is
+not counted twice; one that was off by more is taken to be off again by as much, either way, over the horizon, however much
+longer that is than the tests. `make coverage` shows how often they hold.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from analysis.reporting.numbers import Formatter
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.holdout import (
     HEURISTICS,
@@ -48,6 +50,54 @@ _REPEATS = 8  # futures at each drawn set of parameters
 _FUTURES = 20  # a customer, behind the variance of the base's total
 _STEP = 1e-3  # of a standard error, for derivatives
 _SMALLEST_GROUP = 30
+ORIGIN_COLUMNS = {
+    "origin": ("Known up to", "text"),
+    "forecast": ("Forecast", "text"),
+    "foreseen": ("Purchases foreseen", "count"),
+    "came": ("Purchases that came", "count"),
+    "miss": ("Miss", "share"),
+    "beyond": ("Of it beyond chance", "share"),
+}
+_WORDS = {SAME_RATE: "same rate as before", LAST_PERIOD: "weeks before, repeated"}
+_TEST_GROUPS = 10
+_TEST_CUSTOMERS = 4_000  # that represent the base where a test's chance is measured
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """By how much forecasts went astray in tests, beyond what chance and well-known parameters explain.
+
+    Attributes
+    ----------
+    purchases, sales : float
+        Of the base's totals, as a share of what is foreseen: root mean square over the tests.
+    between : float
+        Of a group's sales beside the total's, as a share, for a group that is expected to bring as much as the mean or
+        more: root mean square over the groups of all tests. NaN where too few customers were tested.
+    tests : DataFrame
+        A row a test, earliest first: `origin` (last day known), `until`, `forecast`, `foreseen` and `came` (purchases),
+        `miss` (what came, relative to what was foreseen, less 1), `beyond` (its part beyond chance).
+    """
+
+    purchases: float
+    sales: float
+    between: float
+    tests: pd.DataFrame
+
+    def of_groups(self, mean: Array) -> Array:
+        """That of the sales of groups that are expected to bring `mean` a customer, as a share, shape of `mean`.
+
+        Where little is expected, a share of it means little too: beside the total's, a group's own part grows, like
+        that of chance, with the root of what is expected less. It grows no smaller for those who bring the most.
+        """
+        if not np.isfinite(self.between):
+            return np.full(np.shape(mean), self.sales)
+        return np.hypot(self.sales, self.between * np.sqrt(_scarce(mean)))
+
+
+def _scarce(mean: Array) -> Array:
+    """How many times less than the mean over equal groups is expected of each, at least 1."""
+    return np.maximum(np.mean(mean) / np.where(mean > 0, mean, np.inf), 1.0) if len(mean) else mean
 
 
 @dataclass(frozen=True)
@@ -78,9 +128,11 @@ class CustomerValue:
     existing, residual, expected_sales : Estimate
         Totals over the base, money. `residual` is null without a margin.
     purchases_doubt, sales_doubt : float or None
-        The share of purchases and of sales by which the forecast missed the holdout, beyond what chance explains, and which
-        widens the totals' intervals; None without a holdout.
+        The share of purchases and of sales by which forecasts were missed in the tests, beyond what chance explains, and
+        which widens the totals' intervals; None without a holdout.
     horizon_weeks : int
+    doubt : Doubt or None
+        The same, with that of groups and the tests behind it.
     """
 
     frame: pd.DataFrame
@@ -98,6 +150,7 @@ class CustomerValue:
     purchases_doubt: float | None
     sales_doubt: float | None
     horizon_weeks: int
+    doubt: Doubt | None = None
 
     @property
     def known(self) -> bool:
@@ -172,6 +225,7 @@ def customer_value(
     discount_rate: float | None = None,
     draws: int = 400,
     seed: int = 1,
+    earlier: Sequence[Holdout] = (),
 ) -> CustomerValue:
     """Value every customer of the base.
 
@@ -197,6 +251,8 @@ def customer_value(
     draws : int
         Simulated futures a customer.
     seed : int
+    earlier : sequence of Holdout
+        From :func:`analysis.valuation.earlier_holdouts`: tests that say, beside `holdout`, how far totals go astray.
 
     Returns
     -------
@@ -228,8 +284,9 @@ def customer_value(
     if not (base["frequency"] > 0).any():
         # nobody came back: a forecast of zero for all of them would be a claim, and there is no evidence for it
         purchases, sales, low, high = (np.full(len(base), np.nan) for _ in range(4))
-    spread = _spread(base, models, name, holdout, horizon_weeks, discount, seed)[:, 0]
-    doubt = (None, None) if holdout is None else tuple(_doubt(holdout, name, seed)[:, 0].tolist())
+    spread = _spread(base, models, name, holdout, horizon_weeks, seed)[:, 0]
+    doubt = None if holdout is None else _doubt((holdout, *earlier), name, seed, observed_to)
+    missed = (None, None) if doubt is None else (doubt.purchases, doubt.sales)
 
     known = base["margin"] if "margin" in base else pd.Series(np.nan, index=base.index)
     factor = np.nan if share is None else share
@@ -248,7 +305,7 @@ def customer_value(
             "residual_value": residual,
         }
     )
-    expected_sales = _total(float(sales.sum()), spread[1], doubt[1])
+    expected_sales = _total(float(sales.sum()), spread[1], missed[1])
     return CustomerValue(
         frame=frame,
         forecast=name,
@@ -258,15 +315,16 @@ def customer_value(
         spend_model=models.spend is not None,
         interval=interval,
         margin=share,
-        purchases=_total(float(purchases.sum()), spread[0], doubt[0]),
+        purchases=_total(float(purchases.sum()), spread[0], missed[0]),
         existing=Estimate(float(existing.sum()), reason="it is the past, counted and not estimated")
         if np.isfinite(existing).all()
         else Estimate(float("nan"), reason="the study states neither costs nor a margin"),
         residual=_scaled(expected_sales, share),
         expected_sales=expected_sales,
-        purchases_doubt=doubt[0],
-        sales_doubt=doubt[1],
+        purchases_doubt=missed[0],
+        sales_doubt=missed[1],
         horizon_weeks=horizon_weeks,
+        doubt=doubt,
     )
 
 
@@ -337,18 +395,29 @@ def with_group_limits(
     DataFrame
         `groups` with `group_low` and `group_high`: 95 % prediction limits of the mean a customer of `residual_value`, or of
         `expected_sales` where no margin is known. They hold what the base's interval holds, group by group: chance, how well
-        parameters are known, and by how much the group of the same rank was missed in the holdout. NaN where the forecast
-        could not be tested, and where a plain rule foresees nothing for a whole group.
+        parameters are known, the doubt about the base's total, and by how much groups were missed beside it, all of them
+        together (see :class:`Doubt`): the one miss of one group says next to nothing of its next. Without `holdout` the
+        doubt is left out. NaN where a plain rule could not be tested, or foresees nothing for a whole group.
     """
     count, base = len(groups), summary.sort_values("customer_id", ignore_index=True)
     sales = (value.frame["expected_purchases"] * value.frame["expected_spend"]).to_numpy(float)
     mean = groups["expected_sales" if value.margin is None else "residual_value"].to_numpy(float)
     group = best_first(sales, base["customer_id"], count)
-    spread = _spread(base, models, value.forecast, holdout, value.horizon_weeks, 0.0, seed, group)[1]
-    testable = holdout is not None and len(holdout.frame) >= _SMALLEST_GROUP * count
-    doubt = _doubt(holdout, value.forecast, seed, count)[1] if testable else np.zeros(count)
-    half = 1.959964 * mean * np.hypot(spread, doubt)
+    spread = _spread(base, models, value.forecast, holdout, value.horizon_weeks, seed, group)[1, :count]
+    known = holdout is not None and value.doubt is not None
+    half = 1.959964 * mean * np.hypot(spread, value.doubt.of_groups(mean) if known else 0.0)
     return groups.assign(group_low=np.maximum(mean - half, 0.0), group_high=mean + half)
+
+
+def origins_for_people(value: CustomerValue, fmt: Formatter) -> pd.DataFrame:
+    """The tests behind the ranges of totals, earliest first, with days and forecasts in words; empty without a holdout."""
+    if value.doubt is None:
+        return pd.DataFrame(columns=list(ORIGIN_COLUMNS))
+    tests = value.doubt.tests
+    return tests.assign(
+        origin=[fmt.date(day) for day in tests["origin"]],
+        forecast=[_WORDS.get(name, name) for name in tests["forecast"]],
+    )[list(ORIGIN_COLUMNS)]
 
 
 def _weeks(base: pd.DataFrame) -> tuple[Array, Array, Array]:
@@ -463,49 +532,54 @@ def _spread(
     name: str,
     holdout: Holdout | None,
     horizon: float,
-    discount: float,
     seed: int,
     group: Array | None = None,
+    most: int = _CHUNK,
 ) -> Array:
-    """Standard deviation, as a share, of total purchases and of total sales around a forecast, by group: shape (2, groups).
+    """Standard deviation, as a share, of purchases and of sales around a forecast: by group, then of the total.
 
     For a model it is the model's own: what customers do by chance (variances over futures drawn at the estimates, which
     add up because customers are independent) and how well the parameters are known (delta method on the log scale). A
-    large base is represented by every k-th customer, so that the cost does not grow with it.
+    base of more than `most` is represented by every k-th customer, so that the cost does not grow with it. Discounting
+    changes both the sum and its deviation, so their ratio is taken without.
     For a plain rule it is what the errors over customers in the holdout say; NaN without one.
-    `group` numbers the groups of `base` from 0; all are one group without it.
+    `group` numbers the groups of `base` from 0; all are one group without it. Shape (2, groups + 1).
     """
     group = np.zeros(len(base), np.int64) if group is None else group
     count = int(group.max()) + 1
     if name not in models.purchases:
-        return _spread_of_errors(holdout, name, count)
-    stride = -(-len(base) // _CHUNK)
+        return np.concatenate([_spread_of_errors(holdout, name, groups) for groups in (count, 1)], axis=1)
+    stride = -(-len(base) // most)
     part, results, rng = base.iloc[::stride], models.purchases[name], np.random.default_rng(seed)
     group = group[::stride]
     weeks, spend = _weeks(part), expected_spend(models, part)
-    bought, active = results.simulate_future(horizon, *weeks, rng, size=_FUTURES)
+    bought, _ = results.simulate_future(horizon, *weeks, rng, size=_FUTURES)
     if models.spend is None:
         money = bought * spend
     else:
         money = models.spend.simulate_spend(bought, weeks[0], part["monetary_value"].to_numpy(float), rng)
-    money = money * mean_discount(discount, active)
     by_chance = _sums(group, count, bought.var(axis=0, ddof=1), money.var(axis=0, ddof=1))
 
-    def counts(at: PurchaseResults) -> tuple[Array, Array]:
-        undiscounted = at.expected_purchases(horizon, *weeks)
-        return undiscounted, at.expected_purchases(horizon, *weeks, discount=discount) if discount else undiscounted
+    def sums(counted: Array, each: Array) -> Array:
+        return _sums(group, count, counted, counted * each)
 
-    def sums(counted: tuple[Array, Array], each: Array) -> Array:
-        return _sums(group, count, counted[0], counted[1] * each)
-
-    expected = counts(results)
-    slopes = [sums(counts(up), spend) - sums(counts(down), spend) for up, down in _nearby(results)]
+    expected = results.expected_purchases(horizon, *weeks)
+    slopes = [
+        sums(up.expected_purchases(horizon, *weeks) - down.expected_purchases(horizon, *weeks), spend)
+        for up, down in _nearby(results)
+    ]
     for up, down in _nearby(models.spend) if models.spend is not None else ():
         each = [at.expected_spend(part["frequency"], part["monetary_value"]) for at in (up, down)]
         slopes.append(sums(expected, each[0]) - sums(expected, each[1]))
-    by_parameters = np.square(slopes).sum(axis=0) / (2 * _STEP) ** 2
-    total = sums(expected, spend)
-    return np.sqrt(by_chance / stride + by_parameters) / np.where(total > 0, total, np.nan)
+        slopes[-1][0] = 0.0  # what they spend changes nothing in how often they buy
+    by_parameters = np.square(_with_total(np.array(slopes))).sum(axis=0) / (2 * _STEP) ** 2
+    total = _with_total(sums(expected, spend))
+    return np.sqrt(_with_total(by_chance) / stride + by_parameters) / np.where(total > 0, total, np.nan)
+
+
+def _with_total(by_group: Array) -> Array:
+    """Sums by group and, last, over all groups."""
+    return np.concatenate([by_group, by_group.sum(axis=-1, keepdims=True)], axis=-1)
 
 
 def _nearby(results: PurchaseResults | GammaGammaResults) -> Iterator[tuple]:
@@ -537,20 +611,46 @@ def _tested(holdout: Holdout, name: str) -> tuple[Array, Array]:
     return forecast, holdout.frame[["holdout_frequency", "holdout_spend"]].to_numpy(float).T
 
 
-def _doubt(holdout: Holdout, name: str, seed: int, count: int = 1) -> Array:
-    """By how much, as a share, a forecast missed total purchases and sales of the holdout beyond chance, by group: shape
-    (2, count), the groups being of equal size and ranked by the forecast.
+def _doubt(tests: Sequence[Holdout], name: str, seed: int, observed_to: datetime.date) -> Doubt:
+    """What `tests`, latest first and one after the other up to `observed_to`, say of a forecast's errors beyond chance.
 
-    Squared, it is the squared miss less the variance that chance gives it. A forecast that could not be tested, since its
-    model could not be fitted on the shorter past, is taken to miss as the best that could.
+    Squared, a miss beyond chance is the squared miss less the variance that chance gives it, and no less than 0. The mean
+    square over the tests is that of the total. A group's own miss is what is left of it after the total's; divided by how
+    much of it its size explains (:func:`_scarce`), its square less that of chance is averaged over all groups of all tests.
     """
-    name = name if name in set(holdout.scores["forecast"]) else holdout.best
-    each = _tested(holdout, name)
-    group = best_first(each[0][1], holdout.frame["customer_id"], count)
-    forecast, actual = (_sums(group, count, *side) for side in each)
-    chance = _spread(holdout.frame, holdout.models, name, holdout, holdout.weeks, 0.0, seed, group)
-    miss = forecast / np.where(actual > 0, actual, np.nan) - 1.0
-    return np.sqrt(np.maximum(np.nan_to_num(miss) ** 2 - np.nan_to_num(chance) ** 2, 0.0))
+    beyond, own, rows = [], [], []
+    until = observed_to
+    for test in tests:
+        # a forecast that could not be tested is taken to miss as the best that could
+        used = name if name in set(test.scores["forecast"]) else test.best
+        ratio, chance, scarce = _misses(test, used, seed)
+        beyond.append(np.maximum((ratio[:, -1] - 1.0) ** 2 - chance[:, -1] ** 2, 0.0))
+        aside = (ratio[1, :-1] / ratio[1, -1] - 1.0) ** 2 - chance[1, :-1] ** 2
+        own.append(aside / scarce)
+        foreseen, came = float(test.forecast(used).sum()), float(test.actual)
+        origin = until - datetime.timedelta(days=round(test.weeks * DAYS_PER_WEEK))
+        rows.append((origin, until, used, foreseen, came, ratio[0, -1] - 1.0, float(np.sqrt(beyond[-1][0]))))
+        until = origin
+    total = np.sqrt(np.mean(np.nan_to_num(beyond), axis=0))
+    pooled = np.concatenate(own)
+    pooled = pooled[np.isfinite(pooled)]
+    between = float(np.sqrt(max(pooled.mean(), 0.0))) if len(pooled) else float("nan")
+    columns = ["origin", "until", "forecast", "foreseen", "came", "miss", "beyond"]
+    return Doubt(*total.tolist(), between, pd.DataFrame(rows[::-1], columns=columns))
+
+
+def _misses(test: Holdout, name: str, seed: int) -> tuple[Array, Array, Array]:
+    """What came for each unit foreseen, and its standard deviation by chance: purchases and sales, by group and in all, each
+    of shape (2, groups + 1); and how many times less than the mean was expected of each group. Groups are equal, ranked by
+    the forecast, of `_SMALLEST_GROUP` customers at least; one has no group beside the total.
+    """
+    count = max(1, min(_TEST_GROUPS, len(test.frame) // _SMALLEST_GROUP))
+    each = _tested(test, name)
+    group = best_first(each[0][1], test.frame["customer_id"], count)
+    forecast, actual = (_with_total(_sums(group, count, *side)) for side in each)
+    ratio = actual / np.where(forecast > 0, forecast, np.nan)
+    chance = _spread(test.frame, test.models, name, test, test.weeks, seed, group, most=_TEST_CUSTOMERS)
+    return ratio, np.nan_to_num(chance), _scarce(forecast[1, :-1] / np.bincount(group, minlength=count))
 
 
 def _total(value: float, spread: float, doubt: float | None) -> Estimate:
