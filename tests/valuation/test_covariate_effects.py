@@ -58,7 +58,7 @@ def simulated(n, rng, truth=TRUTH, before=0, few=0.0, regular=False):
 def split_of(frame):
     """What `calibration_holdout` gives, without the order lines."""
     split = frame.assign(monetary_value=np.where(frame["frequency"] > 0, 10.0, 0.0), holdout_spend=0.0)
-    split = split.assign(recent_frequency=0, recent_repeats=0, recent_spend=0.0)
+    split = split.assign(recent_frequency=0, recent_repeats=0, recent_spend=0.0, recent_repeat_spend=0.0)
     split.attrs["holdout_days"] = 7 * LATER
     return split
 

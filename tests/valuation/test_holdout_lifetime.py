@@ -81,6 +81,8 @@ def make_base(customers=1500, seed=0, hazard=0.02, weeks=78, holdout=26):
     split["recent_frequency"] = [int(m.sum()) for m in recent]
     split["recent_repeats"] = [int((m & (d > d[0])).sum()) for m, (_, d, _) in zip(recent, rows, strict=True)]
     split["recent_spend"] = [float(s[m].sum()) for m, (_, _, s) in zip(recent, rows, strict=True)]
+    repeats = [m & (d > d[0]) for m, (_, d, _) in zip(recent, rows, strict=True)]
+    split["recent_repeat_spend"] = [float(s[m].sum()) for m, (_, _, s) in zip(repeats, rows, strict=True)]
     split.attrs["holdout_days"] = holdout * 7
     whole = history(end)
     whole["margin"] = whole["spend"] * 0.3

@@ -163,7 +163,7 @@ def test_money_adds_up(page, holdout):
     money = page.money.set_index("forecast")
     assert money["rmse"].is_monotonic_increasing
     spend = holdout.frame["holdout_spend"]
-    error = holdout.frame["recent_spend"] - spend
+    error = holdout.frame["last_period_spend"] - spend
     assert money.loc[LAST_PERIOD, "mae"] == pytest.approx(error.abs().mean())
     assert money.loc[LAST_PERIOD, "total_error"] == pytest.approx(error.sum() / spend.sum())
     assert (money["mae_low"] < money["mae"]).all() and (money["mae"] < money["mae_high"]).all()

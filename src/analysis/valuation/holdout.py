@@ -132,6 +132,8 @@ def evaluate_holdout(
     models = fit_models(split)
     frequency, age = split["frequency"].to_numpy(float), split["T"].to_numpy(float)
     recent = "recent_frequency" if entry == "left_truncated" else "recent_repeats"
+    # purchases and money of the last period leave out the same first occasions
+    recent_money = "recent_spend" if entry == "left_truncated" else "recent_repeat_spend"
     forecasts: dict[str, Array] = {
         name: results.expected_purchases(
             days / DAYS_PER_WEEK, frequency, split["recency"] / DAYS_PER_WEEK, age / DAYS_PER_WEEK
@@ -140,7 +142,8 @@ def evaluate_holdout(
     }
     forecasts[SAME_RATE] = same_rate(frequency, age, days, entry, window_days)
     forecasts[LAST_PERIOD] = split[recent].to_numpy(float)
-    frame = split.assign(**{f"forecast: {name}": value for name, value in forecasts.items()})
+    named = {f"forecast: {name}": value for name, value in forecasts.items()}
+    frame = split.assign(**named, last_period_spend=split[recent_money])
     actual = split["holdout_frequency"].to_numpy(float)
     spend = expected_spend(models, split)
     errors = pd.DataFrame({name: value - actual for name, value in forecasts.items()})
@@ -153,7 +156,7 @@ def evaluate_holdout(
             "total": value.sum(),
             "total_error": value.sum() / actual.sum() - 1.0 if actual.sum() else np.nan,
             "spend_mae": np.abs(
-                (split["recent_spend"] if name == LAST_PERIOD else value * spend) - split["holdout_spend"]
+                (split[recent_money] if name == LAST_PERIOD else value * spend) - split["holdout_spend"]
             ).mean(),
         }
         for name, value in forecasts.items()

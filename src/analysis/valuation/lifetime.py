@@ -169,12 +169,12 @@ def weekly_discount(annual_rate: float | None) -> float:
     Raises
     ------
     ValueError
-        For a rate of −100 % or less.
+        For a rate below 0, or one that is no number.
     """
     if annual_rate is None:
         return 0.0
-    if annual_rate <= -1.0:
-        raise ValueError(f"discount rate: {annual_rate:g} a year leaves nothing; write 0.10 for 10 %")
+    if not 0.0 <= annual_rate < np.inf:
+        raise ValueError(f"discount rate: {annual_rate!r} a year is no rate from 0 up; write 0.10 for 10 %")
     return float(np.log1p(annual_rate) / WEEKS_PER_YEAR)
 
 
@@ -288,6 +288,8 @@ def customer_value(
     doubt = None if holdout is None else _doubt((holdout, *earlier), name, seed, observed_to)
     missed = (None, None) if doubt is None else (doubt.purchases, doubt.sales)
 
+    if share is None or not np.isfinite(low).any():
+        interval = "none"
     known = base["margin"] if "margin" in base else pd.Series(np.nan, index=base.index)
     factor = np.nan if share is None else share
     existing = known.to_numpy(float)
@@ -299,8 +301,8 @@ def customer_value(
             "expected_purchases": purchases,
             "expected_spend": spend,
             "clv": existing + residual,
-            "clv_low": existing + low * factor,
-            "clv_high": existing + high * factor,
+            "clv_low": existing + np.minimum(low * factor, high * factor),
+            "clv_high": existing + np.maximum(low * factor, high * factor),
             "existing_value": existing,
             "residual_value": residual,
         }
@@ -346,7 +348,7 @@ def value_groups(value: CustomerValue, groups: int = 10, small_group: int = 10) 
         `expected_sales` a customer, undiscounted.
     """
     frame = value.frame.assign(expected_sales=value.frame["expected_purchases"] * value.frame["expected_spend"])
-    key = "residual_value" if frame["residual_value"].notna().all() else "expected_sales"
+    key = _worth(value.frame).name
     count = max(1, min(groups, len(frame) // max(small_group, 1)))
     grouped = frame.groupby(best_first(frame[key], frame["customer_id"], count) + 1)
     means = [
@@ -363,6 +365,13 @@ def value_groups(value: CustomerValue, groups: int = 10, small_group: int = 10) 
         total = frame[source].sum()
         table[share] = grouped[source].sum().to_numpy() / total if total else np.nan
     return table
+
+
+def _worth(frame: pd.DataFrame) -> pd.Series:
+    """What customers are ranked by: `residual_value`, or `expected_sales` where no margin is known."""
+    if frame["residual_value"].notna().all():
+        return frame["residual_value"]
+    return (frame["expected_purchases"] * frame["expected_spend"]).rename("expected_sales")
 
 
 def best_first(amount: Array, customer_id: pd.Series, count: int) -> Array:
@@ -400,13 +409,17 @@ def with_group_limits(
         doubt is left out. NaN where a plain rule could not be tested, or foresees nothing for a whole group.
     """
     count, base = len(groups), summary.sort_values("customer_id", ignore_index=True)
-    sales = (value.frame["expected_purchases"] * value.frame["expected_spend"]).to_numpy(float)
     mean = groups["expected_sales" if value.margin is None else "residual_value"].to_numpy(float)
-    group = best_first(sales, base["customer_id"], count)
+    group = best_first(_worth(value.frame), base["customer_id"], count)
     spread = _spread(base, models, value.forecast, holdout, value.horizon_weeks, seed, group)[1, :count]
     known = holdout is not None and value.doubt is not None
-    half = 1.959964 * mean * np.hypot(spread, value.doubt.of_groups(mean) if known else 0.0)
-    return groups.assign(group_low=np.maximum(mean - half, 0.0), group_high=mean + half)
+    half = 1.959964 * np.abs(mean) * np.hypot(spread, value.doubt.of_groups(np.abs(mean)) if known else 0.0)
+    # what is bought is not below 0, so money is not beyond 0 on the other side of what is expected
+    low, high = (mean + side * half for side in (-1.0, 1.0))
+    return groups.assign(
+        group_low=np.where(mean > 0, np.maximum(low, 0.0), low),
+        group_high=np.where(mean < 0, np.minimum(high, 0.0), high),
+    )
 
 
 def origins_for_people(value: CustomerValue, fmt: Formatter) -> pd.DataFrame:
@@ -665,5 +678,7 @@ def _total(value: float, spread: float, doubt: float | None) -> Estimate:
 def _scaled(estimate: Estimate, share: float | None) -> Estimate:
     if share is None:
         return Estimate(float("nan"), reason="the study states neither costs nor a margin")
-    ends = [None if end is None else end * share for end in (estimate.low, estimate.high)]
-    return Estimate(estimate.value * share, *ends, estimate.reason)
+    if estimate.low is None or estimate.high is None:
+        return Estimate(estimate.value * share, reason=estimate.reason)
+    # a margin below 0 turns the ends round
+    return Estimate(estimate.value * share, *sorted((estimate.low * share, estimate.high * share)), estimate.reason)

@@ -583,6 +583,10 @@ def run_growth(
     Levels are what is expected of each, where a model foresees it. A plain rule repeats the past, luck and all, and the last
     period of it has more luck than the whole: then levels are those of the whole past.
     """
+    if not value.known:
+        return None, "nobody has come back yet, so nothing can be expected of anybody"
+    if value.margin is not None and value.margin <= 0:
+        return None, "the margin is not above 0, so more purchases would bring no more money"
     base = summary.sort_values("customer_id", ignore_index=True)
     truncated = entry == "left_truncated"
     held = categories_held(order_lines, products, observed_to)

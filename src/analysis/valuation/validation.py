@@ -639,7 +639,9 @@ def spend_forecasts(holdout: Holdout) -> dict[str, Array]:
     """
     each = expected_spend(holdout.models, holdout.frame)
     money = {
-        name: holdout.frame["recent_spend"].to_numpy(float) if name == LAST_PERIOD else holdout.forecast(name) * each
+        name: holdout.frame["last_period_spend"].to_numpy(float)
+        if name == LAST_PERIOD
+        else holdout.forecast(name) * each
         for name in holdout.scores["forecast"]
     }
     return {name: amount for name, amount in money.items() if np.isfinite(amount).all()}
