@@ -181,7 +181,8 @@ def holdout(purchases, sample):
     after = days[days["day"] > "1997-09-30"].groupby("customer_id").size()
     frame = sample.reset_index().assign(recency=lambda f: f["recency"] * 7, T=lambda f: f["T"] * 7)
     frame["holdout_frequency"] = frame["customer_id"].map(after).fillna(0.0)
-    frame = frame.assign(holdout_spend=0.0, recent_spend=0.0, recent_repeat_spend=0.0, recent_frequency=0, recent_repeats=frame["frequency"])
+    money = dict.fromkeys(("holdout_spend", "recent_spend", "recent_repeat_spend"), 0.0)
+    frame = frame.assign(**money, recent_frequency=0, recent_repeats=frame["frequency"])
     frame.attrs["holdout_days"] = 273
     return evaluate_holdout(frame, window_days=273, replications=100)
 

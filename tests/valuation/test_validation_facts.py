@@ -19,6 +19,8 @@ FMT = Formatter("en", "USD")
 START, DAYS = dt.date(2023, 1, 1), 364
 END = START + dt.timedelta(days=DAYS - 1)
 CLOCK = {"observed_from": START, "observed_to": END}
+MONEYS = ["value_in_rhythm", "value_now", "value_at_risk", "most_to_spend"]
+SHARES = ["overdue_probability", "probability_alive", "probability_by_habit", "break_even"]
 
 
 def order_lines(customers=400, seed=4, days=DAYS):
@@ -97,8 +99,91 @@ def test_the_warning_says_what_was_found(base, warning):
     assert facts["risk_low"] <= facts["at_risk"] <= facts["risk_high"] and facts["risk_reason"] is None
     assert facts["break_even"] is None or facts["split"]
     assert (facts["kind"], facts["horizon"], facts["saved"]) == ("margin", 52, 0.2)
-    by = listed.loc[~listed["late"], "act_by"]
-    assert facts["half_by"] is None or (by <= facts["half_by"]).mean() >= 0.5
+    assert (facts["watched"], facts["least_purchases"]) == (warning.watched, 9) and facts["best"] >= warning.watched
+    assert 0.0 <= facts["left_out_share"] <= 1.0
+    assert facts["expected_saved"] is None or facts["expected_saved"] == pytest.approx(0.2 * facts["kept_value"])
+
+
+def test_the_first_and_half_are_counted_by_their_days(base, warning):
+    found = warning_of(warning, [LOST, DRIFTED])
+    found.frame.loc[~found.frame["late"], "act_by"] = [END + dt.timedelta(days=d) for d in range(138)]
+    facts = valuation.warning_facts(found, base.value, 0.5)
+    assert (facts["first_by"], facts["first_due"]) == (END + dt.timedelta(days=13), 14)
+    assert (facts["half_by"], facts["half_due"]) == (END + dt.timedelta(days=68), 69)
+    assert not facts["first_now"] and not facts["half_now"]
+    # never fewer than a small group, and those who are due on the same day are counted with it
+    found.frame.loc[~found.frame["late"], "act_by"] = [END] * 30 + [END + dt.timedelta(days=1)] * 108
+    facts = valuation.warning_facts(found, base.value, 0.5, small_group=20)
+    assert (facts["first_by"], facts["first_due"], facts["first_now"]) == (END, 30, True)
+    assert (facts["half_due"], facts["half_now"]) == (138, False)
+    few = valuation.warning_facts(found, base.value, 0.5, small_group=200)
+    assert few["first_by"] is None and few["half_by"] is None
+
+
+def test_the_list_begins_with_the_first_to_act_on_and_is_rounded(warning):
+    listed = valuation.warning_list(warning_of(warning, [LOST, DRIFTED]))
+    late = listed["late"].to_numpy()
+    assert late.sum() == 113 and not late[:138].any()
+    in_time = listed[~late]
+    assert in_time["act_by"].is_monotonic_increasing
+    for _, day in in_time.groupby("act_by"):
+        assert day["most_to_spend"].is_monotonic_decreasing
+    assert listed.loc[late, "value_at_risk"].is_monotonic_decreasing
+    for names, decimals in ((MONEYS, 2), (SHARES, 3), (["usual_gap"], 1)):
+        assert (listed[names] == listed[names].round(decimals)).all(axis=None)
+    assert listed["silent_days"].dtype == "int64" and not listed["late"].isna().any()
+
+
+def test_the_headline_leaves_out_what_it_does_not_count_on(base, warning):
+    facts = valuation.warning_facts(warning, base.value, 0.5)
+    # the model in use values them as they stand, so all that is at risk is out of the total
+    assert base.value.forecast_kind != "model" or facts["left_out_share"] == pytest.approx(1.0, abs=1e-6)
+    rosy = base.value.frame.assign(residual_value=1e9)
+    facts = valuation.warning_facts(warning, replace(base.value, frame=rosy), 0.5)
+    assert facts["left_out_share"] == 0.0
+
+
+# -- the early warning on earlier days
+
+
+def test_the_replay_says_what_came_of_earlier_lists(base, warning):
+    replay = warning.replay
+    facts = valuation.replay_facts(replay, base.value, base.holdout)
+    assert (facts["weeks"], facts["times"]) == (13, 2) and facts["latest"] == END - dt.timedelta(weeks=13)
+    counted = sum(facts[f"{name}_n"] or 0 for name in ("late", "in_time", "rhythm"))
+    assert counted <= len(replay.frame)
+    for name in ("late", "in_time", "rhythm", "now_late", "now_in_time"):
+        if facts[f"{name}_n"] is not None:
+            assert facts[f"{name}_low"] <= facts[f"{name}_share"] <= facts[f"{name}_high"]
+            assert facts[f"{name}_share"] == facts[f"{name}_returned"] / facts[f"{name}_n"]
+            assert facts[f"{name}_share"] <= facts[f"{name}_since"] and facts[f"{name}_said"] <= facts[f"{name}_says"]
+    table = valuation.replay_table(replay, FMT)
+    assert list(table.columns) == list(valuation.REPLAY_COLUMNS)
+    assert table["group"].tolist()[-1] == "in rhythm" and table["customers"].sum() == counted
+
+
+def test_what_the_model_foresaw_is_told_of_the_same_weeks_only(base, warning):
+    facts = valuation.replay_facts(warning.replay, base.value, base.holdout, small_group=1)
+    if base.value.forecast_kind == "model":
+        broke = warning.replay.frame.query("stage == @BROKE and cut == @warning.replay.cuts[0]")
+        assert facts["model_of"] == len(broke) and facts["model_came"] == broke["bought"].sum()
+    other = replace(base.holdout, weeks=26.0)
+    assert valuation.replay_facts(warning.replay, base.value, other)["model"] is None
+    assert valuation.replay_facts(warning.replay, base.value)["model"] is None
+
+
+def test_few_in_a_replay_are_not_told(base, warning):
+    facts = valuation.replay_facts(warning.replay, base.value, base.holdout, small_group=10_000)
+    assert facts["late_share"] is None and facts["now_in_time_says"] is None and facts["held"] and not facts["too_low"]
+    assert valuation.replay_table(warning.replay, FMT, small_group=10_000).empty
+
+
+def test_a_history_too_short_to_replay_says_so(base):
+    found = warned(base, replay_weeks=30)
+    assert found.replay is None and "less than half of the 364 observed days" in found.replay_reason
+    facts = valuation.warning_facts(found, base.value, 0.5)
+    assert (facts["replayed"], facts["corrected"], facts["replay_reason"]) == (False, False, found.replay_reason)
+    assert (found.frame["probability_alive"] == found.frame["probability_by_habit"]).all()
 
 
 def warning_of(warning, parts):
@@ -151,7 +236,7 @@ def test_too_few_of_either_are_told_apart_nowhere(base, warning):
     told = ("late", "late_value", "in_time", "kept_value", "break_even", "spend_each")
     assert not facts["split"] and [facts[name] for name in told] == [None] * 6
     said, checked = keep_sentences(facts)
-    assert "lost" not in said and "Act on the most urgent half" in said and "spend" not in checked
+    assert "lost" not in said and "Act on the" in said and "spend" not in checked
 
 
 def test_all_in_time_and_all_late(base, warning):
@@ -173,8 +258,8 @@ def test_the_origin_of_the_cost_is_said(base, warning):
 
 def test_money_and_days_of_few_are_not_told(base, warning):
     facts = valuation.warning_facts(warning, base.value, 0.5, small_group=10_000)
-    hidden = ("at_risk", "risk_low", "risk_high", "half_by", "break_even", "spend_each")
-    assert [facts[name] for name in hidden] == [None] * 6
+    hidden = ("at_risk", "risk_low", "risk_high", "first_by", "half_by", "break_even", "spend_each", "left_out_share")
+    assert [facts[name] for name in hidden] == [None] * 8
     assert "fewer than 10000" in facts["risk_reason"]
 
 

@@ -152,6 +152,7 @@ from analysis.valuation.validation import Validation, validate, weekly_purchases
 from analysis.valuation.validation_facts import (
     CLAIM_COLUMNS,
     CONTEST_COLUMNS,
+    REPLAY_COLUMNS,
     TRACK_WEEKS,
     WARNING_COLUMNS,
     WINBACK_COLUMNS,
@@ -162,6 +163,8 @@ from analysis.valuation.validation_facts import (
     contest_facts,
     contest_for_people,
     rankers,
+    replay_facts,
+    replay_table,
     run_contest,
     run_early_warning,
     run_track_record,
@@ -176,6 +179,7 @@ from analysis.valuation.validation_facts import (
     win_back_list,
     win_back_table,
 )
+from analysis.valuation.warning_replay import Replay, replay_warnings
 from analysis.valuation.winback import History, WinBack, return_history, win_back
 
 __all__ = [
@@ -193,6 +197,7 @@ __all__ = [
     "NBD",
     "ORIGIN_COLUMNS",
     "PARAMETER_COLUMNS",
+    "REPLAY_COLUMNS",
     "SBG",
     "SCORE_COLUMNS",
     "TRACK_WEEKS",
@@ -233,6 +238,7 @@ __all__ = [
     "ParetoNBDResults",
     "PurchaseModel",
     "PurchaseResults",
+    "Replay",
     "SBGResults",
     "SeasonalParetoNBD",
     "SeasonalParetoNBDResults",
@@ -324,6 +330,9 @@ __all__ = [
     "rankers",
     "recent_acquisition",
     "recent_activity",
+    "replay_facts",
+    "replay_table",
+    "replay_warnings",
     "retention_costs",
     "retention_panel",
     "retention_response",

@@ -11,6 +11,10 @@ Many customers are watched, so some breaks are chance. The probabilities of all 
 where customers are still there, crowded near zero where they left. Fitted as a beta-uniform mixture it gives how
 many alarms are false, and for each customer how likely they are still there.
 
+The story is tested: :mod:`analysis.valuation.warning_replay` makes the same list on earlier days and counts who came back. Where
+more did than the mixture allows, because customers buy in bursts, the replays' share takes its place
+(:mod:`analysis.valuation.recalibration`), and all that follows from it: who is late, the days to act by, the money.
+
 Sources: Chatfield, C. & Goodhardt, G. J. (1973). A consumer purchasing model with Erlang inter-purchase times. Journal of
 the American Statistical Association 68, 828–835 (gamma gaps with gamma rates). Pounds, S. & Morris, S. W. (2003).
 Estimating the occurrence of false positives and false negatives in microarray studies by approximating and partitioning
@@ -31,6 +35,7 @@ from scipy import optimize, special
 
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.purchases import Array, ModelNotFitted, maximise
+from analysis.valuation.recalibration import Recalibration, Replay
 from analysis.valuation.summary import DAYS_PER_WEEK, purchase_days, to_frame
 
 BROKE, DRIFTING, IN_RHYTHM = "broke", "drifting", "in rhythm"
@@ -112,6 +117,35 @@ class Mixture:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """The best customers with a rhythm, and how unusual their silence is.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        `gaps` and `values` of those who are watched, one row a customer, `value_now` NaN where it was not given.
+    p : array of shape (customers,)
+        Probability that a customer who is still one stays silent for longer.
+    stage : array of shape (customers,)
+        "broke", "drifting" or "in rhythm".
+    threshold : float
+        The largest p that is an alarm; 0 where there is none.
+    rhythm : Rhythm
+    mixture : Mixture
+    best : int
+        Customers among the best, with a rhythm or without.
+    """
+
+    frame: pd.DataFrame
+    p: Array
+    stage: Array
+    threshold: float
+    rhythm: Rhythm
+    mixture: Mixture
+    best: int
+
+
+@dataclass(frozen=True)
 class EarlyWarning:
     """Who broke with their habit.
 
@@ -120,10 +154,11 @@ class EarlyWarning:
     frame : DataFrame
         One row a watched customer, those who broke first and then most worth saving first; for export only: `customer_id`,
         `gaps`, `usual_gap` (days, mean of their own), `silent_days`, `overdue_probability` (the share of their own gaps that
-        are shorter than the present one), `probability_alive` (from their habit alone), `stage` ("broke" for an alarm,
+        are shorter than the present one), `probability_alive` (from their habit, and from the replays where these show more),
+        `probability_by_habit` (from their habit alone), `stage` ("broke" for an alarm,
         "drifting" where the silence is longer than most of their own gaps but may still be chance, "in rhythm"),
         `value_in_rhythm`, `value_now`, `value_at_risk` (money over the horizon), `act_by` (the day on which P(alive) falls to
-        the threshold if they stay silent; the last observed day where it already has), `late` (it already has),
+        the threshold if they stay silent; the last observed day where that is past), `late` (it is below the threshold),
         `most_to_spend` (value at risk × probability of being saved − contact cost, at least 0; 0 for the late, who are more
         likely gone than not), `break_even` (the probability of being saved from which a contact pays).
     groups : DataFrame
@@ -134,7 +169,7 @@ class EarlyWarning:
     threshold : float
         Alarms are customers who would stay silent for longer with at most this probability.
     expected_false : Estimate
-        Alarms among customers who are still there, expected.
+        Alarms among customers who are still there, expected; with replays, by these.
     false_share : float
         `expected_false` as a share of the alarms; 0 without an alarm.
     value_at_risk : Estimate
@@ -147,6 +182,16 @@ class EarlyWarning:
         The assumed probability that a contacted customer who would leave stays.
     rhythm : Rhythm
     mixture : Mixture
+    observed_to : date
+        The last observed day.
+    best : int
+        Customers among the best `top_share`, of whom those with a rhythm are watched.
+    least_gaps : int
+        Gaps that a rhythm needs.
+    replay : Replay or None
+        The list on earlier days and what came after.
+    replay_reason : str
+        Why there is none; empty otherwise.
     """
 
     frame: pd.DataFrame
@@ -164,6 +209,11 @@ class EarlyWarning:
     saved: float
     rhythm: Rhythm
     mixture: Mixture
+    observed_to: datetime.date
+    best: int
+    least_gaps: int
+    replay: Replay | None = None
+    replay_reason: str = ""
 
 
 def purchase_gaps(order_lines: ibis.Table, observed_to: datetime.date) -> pd.DataFrame:
@@ -181,12 +231,13 @@ def purchase_gaps(order_lines: ibis.Table, observed_to: datetime.date) -> pd.Dat
     # the mean of ln u for u between d − 1 and d; the day of a gap of 1 begins at 0, where u ln u is 0
     before = ibis.greatest(dated.gap - 1.0, 1.0)
     mean_log = dated.gap * dated.gap.ln() - (dated.gap - 1.0) * before.ln() - 1.0
-    dated = dated.mutate(gap=dated.gap - 0.5, mean_log=mean_log)
+    # as decimals, so that sums do not depend on the order in which rows are read
+    dated = dated.mutate(gap=dated.gap - 0.5, mean_log=mean_log.cast("decimal(18, 10)"))
     end = ibis.literal(observed_to)
     grouped = dated.group_by(dated.customer_id.cast("string").name("customer_id")).aggregate(
         gaps=dated.gap.count().cast("int64"),
         length=dated.gap.sum().fill_null(0.0),
-        log_gap=dated.mean_log.sum().fill_null(0.0),
+        log_gap=dated.mean_log.sum().cast("float64").fill_null(0.0),
         last_day=dated.order_date.max(),
     )
     silent = end.delta(grouped.last_day, unit="day").cast("float64")
@@ -256,6 +307,35 @@ def fit_mixture(p: ArrayLike) -> Mixture:
     return Mixture(float(uniform), float(power))
 
 
+def watch(
+    gaps: pd.DataFrame,
+    values: pd.DataFrame,
+    *,
+    top_share: float = 0.20,
+    least_gaps: int = 8,
+    false_share: float = 0.10,
+    overdue: float = 0.80,
+) -> Watched:
+    """Find the best customers who have a rhythm, and how unusual their silence is; see :func:`early_warning`."""
+    frame = gaps[gaps["gaps"] >= least_gaps].merge(values, on="customer_id", validate="one_to_one")
+    if "value_now" not in frame:
+        frame["value_now"] = np.nan
+    # the rhythm is learnt from all who have one: the best alone would make an unusual base look usual
+    rhythm = fit_rhythm(frame)
+    worth = values["value_in_rhythm"]
+    least = worth.nlargest(max(1, round(top_share * len(values)))).min() if worth.notna().any() else np.nan
+    frame = frame[(frame["value_in_rhythm"] >= least) & (frame["value_in_rhythm"] > 0)].reset_index(drop=True)
+    if len(frame) < _LEAST_WATCHED:
+        raise ModelNotFitted(
+            f"early warning: {len(frame)} of the best customers have a rhythm, {_LEAST_WATCHED} are needed to tell a break "
+            "from chance; watch for longer or take a larger share"
+        )
+    p = rhythm.still_silent(frame["silent_days"], frame["gaps"], frame["length"])
+    threshold = _benjamini_hochberg(p, false_share)
+    stage = np.where(p <= threshold, BROKE, np.where(p <= 1.0 - overdue, DRIFTING, IN_RHYTHM))
+    return Watched(frame, p, stage, threshold, rhythm, fit_mixture(p), int(((worth >= least) & (worth > 0)).sum()))
+
+
 def early_warning(
     gaps: pd.DataFrame,
     values: pd.DataFrame,
@@ -270,6 +350,7 @@ def early_warning(
     alive_threshold: float = 0.50,
     small_group: int = 10,
     seed: int = 1,
+    replay: Replay | None = None,
 ) -> EarlyWarning:
     """Find the best customers who broke with their habit, and what it is worth to save them.
 
@@ -301,6 +382,10 @@ def early_warning(
         Groups of fewer customers are left out of `groups`.
     seed : int
         Of the interval of the value at risk.
+    replay : Replay, optional
+        From :func:`analysis.valuation.warning_replay.replay_warnings`. P(alive) is then at least what it shows, and
+        `value_now` at least `value_in_rhythm` × the share of their rhythm that such customers went on buying; without a
+        model it is that share, as those who come back often buy less.
 
     Raises
     ------
@@ -316,40 +401,30 @@ def early_warning(
         raise ValueError(
             "early warning: alive_threshold lies between 0 and 1, contact_cost is not negative, least_gaps is at least 2"
         )
-    frame = gaps[gaps["gaps"] >= least_gaps].merge(values, on="customer_id", validate="one_to_one")
-    if "value_now" not in frame:
-        frame["value_now"] = np.nan
-    # the rhythm is learnt from all who have one: the best alone would make an unusual base look usual
-    rhythm = fit_rhythm(frame)
-    worth = values["value_in_rhythm"]
-    least = worth.nlargest(max(1, round(top_share * len(values)))).min() if worth.notna().any() else np.nan
-    frame = frame[(frame["value_in_rhythm"] >= least) & (frame["value_in_rhythm"] > 0)].reset_index(drop=True)
-    if len(frame) < _LEAST_WATCHED:
-        raise ModelNotFitted(
-            f"early warning: {len(frame)} of the best customers have a rhythm, {_LEAST_WATCHED} are needed to tell a break "
-            "from chance; watch for longer or take a larger share"
-        )
-    p = rhythm.still_silent(frame["silent_days"], frame["gaps"], frame["length"])
-    mixture = fit_mixture(p)
-    threshold = _benjamini_hochberg(p, false_share)
-    stage = np.where(p <= threshold, BROKE, np.where(p <= 1.0 - overdue, DRIFTING, IN_RHYTHM))
-    alive = mixture.probability_alive(p)
-    now = frame["value_now"].fillna(frame["value_in_rhythm"] * alive)
+    found = watch(gaps, values, top_share=top_share, least_gaps=least_gaps, false_share=false_share, overdue=overdue)
+    learned = None if replay is None else replay.learned
+    frame, by_habit = found.frame, found.mixture.probability_alive(found.p)
+    alive = by_habit if learned is None else np.maximum(by_habit, learned.there(found.p))
+    now = _value_now(found, alive, learned)
     at_risk = np.maximum(frame["value_in_rhythm"] - now, 0.0)
-    act_by, late = _act_by(rhythm, mixture, frame, observed_to, alive_threshold)
+    until = found.mixture.silent_until(alive_threshold)
+    if learned is not None:
+        until = min(until, learned.there.reached(alive_threshold))
+    late = alive < alive_threshold
     table = pd.DataFrame(
         {
             "customer_id": frame["customer_id"],
             "gaps": frame["gaps"],
             "usual_gap": frame["length"] / frame["gaps"] + 0.5,
             "silent_days": frame["silent_days"],
-            "overdue_probability": 1.0 - p,
+            "overdue_probability": 1.0 - found.p,
             "probability_alive": alive,
-            "stage": pd.Categorical(stage, [BROKE, DRIFTING, IN_RHYTHM], ordered=True),
+            "probability_by_habit": by_habit,
+            "stage": pd.Categorical(found.stage, [BROKE, DRIFTING, IN_RHYTHM], ordered=True),
             "value_in_rhythm": frame["value_in_rhythm"],
             "value_now": now,
             "value_at_risk": at_risk,
-            "act_by": act_by,
+            "act_by": _act_by(found.rhythm, frame, observed_to, until),
             "late": late,
             "most_to_spend": np.where(late, 0.0, np.maximum(at_risk * saved - contact_cost, 0.0)),
             "break_even": np.where(at_risk > contact_cost, contact_cost / np.where(at_risk > 0, at_risk, 1.0), 1.0),
@@ -357,25 +432,29 @@ def early_warning(
     )
     order = ["stage", "most_to_spend", "value_at_risk", "customer_id"]
     table = table.sort_values(order, ascending=[True, False, False, True], ignore_index=True)
-    alarms, still_there = int((stage == BROKE).sum()), mixture.still_there * len(p)
-    false = min(still_there * threshold, float(alarms))
+    alarms = int((found.stage == BROKE).sum())
+    false = _false_alarms(found, alive[found.stage == BROKE], replayed=learned is not None)
     act_on = table[table["stage"] != IN_RHYTHM]
     return EarlyWarning(
         frame=table.astype({"stage": str}),
         groups=_groups(table, small_group),
-        watched=len(p),
+        watched=len(frame),
         alarms=alarms,
         drifting=len(act_on) - alarms,
-        threshold=threshold,
-        expected_false=_false_alarms(false, alarms, still_there, threshold),
-        false_share=false / alarms if alarms else 0.0,
+        threshold=found.threshold,
+        expected_false=false,
+        false_share=false.value / alarms if alarms else 0.0,
         value_at_risk=_at_risk(act_on, seed),
         in_time=_at_risk(act_on[~act_on["late"]], seed),
         late=_at_risk(act_on[act_on["late"]], seed),
         most_to_spend=float(act_on["most_to_spend"].sum()),
         saved=saved,
-        rhythm=rhythm,
-        mixture=mixture,
+        rhythm=found.rhythm,
+        mixture=found.mixture,
+        observed_to=observed_to,
+        best=found.best,
+        least_gaps=least_gaps,
+        replay=replay,
     )
 
 
@@ -443,11 +522,28 @@ def _benjamini_hochberg(p: Array, false_share: float) -> float:
     return float(ordered[passed[-1]]) if len(passed) else 0.0
 
 
-def _false_alarms(expected: float, alarms: int, still_there: float, threshold: float) -> Estimate:
+def _value_now(found: Watched, alive: Array, learned: Recalibration | None) -> pd.Series:
+    """Money over the horizon of customers as they stand: a model's, the habit's, and what replays show of either."""
+    rhythm, now = found.frame["value_in_rhythm"], found.frame["value_now"]
+    if learned is None:
+        return now.fillna(rhythm * alive)
+    kept = rhythm * np.minimum(learned.kept(found.p), alive)
+    return np.maximum(now, kept).fillna(kept)
+
+
+def _false_alarms(found: Watched, alive: Array, replayed: bool) -> Estimate:
+    """Alarms among those still there: `alive` holds their P(alive)."""
+    alarms = len(alive)
     if not alarms:
         return Estimate(0.0, reason="there is no alarm")
-    half = 1.959964 * np.sqrt(still_there * threshold * (1.0 - threshold))
-    return Estimate(float(expected), max(float(expected - half), 0.0), min(float(expected + half), float(alarms)))
+    if replayed:
+        expected, variance = float(alive.sum()), float((alive * (1.0 - alive)).sum())
+    else:
+        still_there = found.mixture.still_there * len(found.p)
+        expected = min(still_there * found.threshold, float(alarms))
+        variance = still_there * found.threshold * (1.0 - found.threshold)
+    half = 1.959964 * np.sqrt(variance)
+    return Estimate(expected, max(float(expected - half), 0.0), min(float(expected + half), float(alarms)))
 
 
 def _at_risk(table: pd.DataFrame, seed: int) -> Estimate:
@@ -462,19 +558,15 @@ def _at_risk(table: pd.DataFrame, seed: int) -> Estimate:
     return Estimate(total, min(float(low), total), max(float(high), total))
 
 
-def _act_by(
-    rhythm: Rhythm, mixture: Mixture, frame: pd.DataFrame, observed_to: datetime.date, alive: float
-) -> tuple[Array, Array]:
-    """The day on which P(alive) falls to `alive` if the customer stays silent, and whether it is already past.
+def _act_by(rhythm: Rhythm, frame: pd.DataFrame, observed_to: datetime.date, until: float) -> Array:
+    """The day on which a customer who stays silent has come to the probability `until`, or `observed_to` where that is past.
 
-    Where the mixture never falls so far, it is the day on which only one in a thousand of the customer's own gaps is
-    longer.
+    Where P(alive) never falls to the threshold, `until` is 0, and it is the day on which only one in a thousand of the
+    customer's own gaps is longer.
     """
-    until = max(mixture.silent_until(alive), 1e-3)
-    ahead = np.floor(rhythm.longest(until, frame["gaps"], frame["length"]) - frame["silent_days"].to_numpy(float))
-    late = ahead < 0
-    days = pd.to_timedelta(np.clip(ahead, 0, 36_500), unit="D")
-    return (pd.Timestamp(observed_to) + days).date, late
+    longest = rhythm.longest(max(until, 1e-3), frame["gaps"], frame["length"])
+    ahead = np.floor(longest - frame["silent_days"].to_numpy(float))
+    return (pd.Timestamp(observed_to) + pd.to_timedelta(np.clip(ahead, 0, 36_500), unit="D")).date
 
 
 def _groups(table: pd.DataFrame, small_group: int) -> pd.DataFrame:

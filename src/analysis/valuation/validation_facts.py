@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Any, Protocol
 
 import ibis
@@ -28,6 +29,7 @@ from analysis.valuation.intervals import share_interval
 from analysis.valuation.lifetime import CustomerValue, margin_share, mean_discount, weekly_discount
 from analysis.valuation.models import FittedModels
 from analysis.valuation.purchases import ModelNotFitted
+from analysis.valuation.recalibration import Replay
 from analysis.valuation.summary import DAYS_PER_WEEK
 from analysis.valuation.track_record import LEAST_WEEKS, TrackRecord, track_record
 from analysis.valuation.validation import (
@@ -41,6 +43,7 @@ from analysis.valuation.validation import (
     weekly_purchases,
 )
 from analysis.valuation.validation_figures import as_subject
+from analysis.valuation.warning_replay import count_returns, replay_warnings
 from analysis.valuation.winback import WinBack, return_history, win_back
 
 WARNING_COLUMNS = {
@@ -50,6 +53,14 @@ WARNING_COLUMNS = {
     "still_there": ("Still there, at most", "share"),
     "silent_days": ("Days silent, mean", "number"),
     "usual_gap": ("Days between purchases, mean", "number"),
+}
+REPLAY_COLUMNS = {
+    "group": ("By habit alone", "text"),
+    "customers": ("Cases", "count"),
+    "returned": ("Bought again", "text"),
+    "said": ("Still there, by habit alone", "share"),
+    "says": ("Still there, corrected, at most", "share"),
+    "kept": ("Purchases kept", "share"),
 }
 WINBACK_COLUMNS = {
     "silence": ("Weeks silent", "text"),
@@ -73,6 +84,12 @@ CONTEST_COLUMNS = {
 }
 TRACK_WEEKS = LEAST_WEEKS
 _WHOLE_PERCENT_FROM = 0.1
+_FIRST = 0.1  # of those in time, who are the first to act on
+_LIST_DECIMALS = (
+    dict.fromkeys(("value_in_rhythm", "value_now", "value_at_risk", "most_to_spend"), 2)
+    | dict.fromkeys(("overdue_probability", "probability_alive", "probability_by_habit", "break_even"), 3)
+    | {"usual_gap": 1}
+)
 _SHOWN_LEVELS = (0.80, 0.95)
 _REPLICATIONS = 200  # bootstrap samples of customers behind the contest
 
@@ -106,9 +123,10 @@ def run_early_warning(
     entry: str,
     annual_discount: float | None = None,
     contact_cost: float | None = None,
+    replay_weeks: int = 13,
     **options: Any,
 ) -> tuple[EarlyWarning | None, str]:
-    """Find the best customers whose purchasing broke with their habit.
+    """Find the best customers whose purchasing broke with their habit, and test the list on earlier days.
 
     Parameters
     ----------
@@ -123,6 +141,8 @@ def run_early_warning(
         The study's clock.
     annual_discount, contact_cost : float, optional
         0 where the study states none.
+    replay_weeks : int
+        How far apart the earlier days lie on which the list is made again, and the time to come back in after each.
     options
         `saved`, `top_share`, `small_group`, `seed` of :func:`analysis.valuation.early_warning`.
 
@@ -138,10 +158,15 @@ def run_early_warning(
     window = (observed_to - observed_from).days + 1
     values = _in_rhythm(summary, value, models, entry, window, annual_discount)
     gaps = purchase_gaps(order_lines, observed_to)
+    best = {name: options[name] for name in ("top_share", "small_group") if name in options}
+    replayed, untested = found_or_reason(
+        lambda: replay_warnings(order_lines, observed_from, observed_to, weeks=replay_weeks, **best)
+    )
     try:
-        return early_warning(gaps, values, observed_to, contact_cost=contact_cost or 0.0, **options), ""
+        found = early_warning(gaps, values, observed_to, contact_cost=contact_cost or 0.0, replay=replayed, **options)
     except ModelNotFitted as error:
         return None, str(error).partition(": ")[2]
+    return replace(found, replay_reason=untested), ""
 
 
 def _in_rhythm(
@@ -171,8 +196,20 @@ def _in_rhythm(
 
 
 def warning_list(found: EarlyWarning) -> pd.DataFrame:
-    """Those to act on, one row a customer, for export: who broke with their habit, then who drifts."""
-    return found.frame[found.frame["stage"] != IN_RHYTHM].reset_index(drop=True)
+    """Those to act on, one row a customer, for export, the first to act on first.
+
+    Those still in time by the day to act by and then by the most to spend, after them the late by value at risk. Money
+    has two decimals, shares three, days at most one.
+    """
+    listed = _listed(found)
+    keys = listed.assign(due=listed["act_by"].where(~listed["late"], found.observed_to))
+    order = ["late", "due", "most_to_spend", "value_at_risk", "customer_id"]
+    listed = listed.loc[keys.sort_values(order, ascending=[True, True, False, False, True]).index]
+    return listed.round(_LIST_DECIMALS).astype({"silent_days": "int64"}).reset_index(drop=True)
+
+
+def _listed(found: EarlyWarning) -> pd.DataFrame:
+    return found.frame[found.frame["stage"] != IN_RHYTHM]
 
 
 def warning_facts(
@@ -186,17 +223,20 @@ def warning_facts(
 
     `cost_from` is what :func:`analysis.valuation.price_of_contact` gives. `split` says whether those who can still be kept
     are told apart from those who are late, here as in :func:`warning_table`: not where either are too few to be shown.
+    `expected_saved` is what contacts to all who are in time are taken to save, before their cost; `left_out_share` the share of
+    the value at risk that the base's total does not count on anyway.
     """
-    listed = warning_list(found)
+    listed = _listed(found)
     shown = len(listed) == 0 or len(listed) >= small_group
     in_time = listed[~listed["late"]]
     late = len(listed) - len(in_time)
     split = shown and _told_apart([len(in_time), late], small_group)
-    act_by = in_time["act_by"].sort_values()
     at_risk, kept, cost = found.value_at_risk, found.in_time, contact_cost or 0.0
     spends = split and len(in_time) > 0
     return {
         "watched": found.watched,
+        "best": found.best,
+        "least_purchases": found.least_gaps + 1,
         "alarms": found.alarms,
         "drifting": found.drifting,
         "listed": len(listed),
@@ -216,8 +256,10 @@ def warning_facts(
         "kept_value": kept.value if split else None,
         "kept_low": kept.low if split else None,
         "kept_high": kept.high if split else None,
-        "half_by": act_by.iloc[(len(act_by) - 1) // 2] if len(act_by) >= small_group else None,
+        **_due(in_time["act_by"], found.observed_to, small_group),
         "saved": found.saved,
+        "expected_saved": found.saved * kept.value if spends else None,
+        "left_out_share": _left_out(listed, value) if shown else None,
         "cost": contact_cost,
         "cost_from": cost_from,
         "break_even": len(in_time) * cost / kept.value if spends and kept.value > 0 else None,
@@ -225,7 +267,117 @@ def warning_facts(
         "spend_each": found.most_to_spend / len(in_time) if spends else None,
         "kind": "sales" if value.margin is None else "margin",
         "horizon": value.horizon_weeks,
+        "replayed": found.replay is not None,
+        "replay_reason": found.replay_reason,
+        "corrected": found.replay is not None and found.replay.learned is not None,
     }
+
+
+def _due(act_by: pd.Series, observed_to: datetime.date, small_group: int) -> dict[str, Any]:
+    """By when the first tenth of those in time, and by when half of them, are to be contacted, and how many are due then.
+
+    The first are at least `small_group`; None where there are fewer in all. `first_now` and `half_now` say that these
+    days have come: they are the last observed day.
+    """
+    dates, facts = act_by.sort_values(), {}
+    for name, share in (("first", _FIRST), ("half", 0.5)):
+        at = max(int(np.ceil(share * len(dates))), small_group, 1)
+        day = dates.iloc[at - 1] if len(dates) >= at else None
+        facts[f"{name}_by"] = day
+        facts[f"{name}_due"] = None if day is None else int((dates <= day).sum())
+        facts[f"{name}_now"] = day is not None and day <= observed_to
+    return facts
+
+
+def _left_out(listed: pd.DataFrame, value: CustomerValue) -> float | None:
+    """The share of the value at risk that the base's total, customers as they stand, leaves out."""
+    frame, at_risk = value.frame.set_index("customer_id"), listed["value_at_risk"].to_numpy(float)
+    stands = frame["expected_purchases"] * frame["expected_spend"] if value.margin is None else frame["residual_value"]
+    missing = listed["value_in_rhythm"].to_numpy(float) - stands.reindex(listed["customer_id"]).to_numpy(float)
+    return float(np.clip(missing, 0.0, at_risk).sum() / at_risk.sum()) if at_risk.sum() > 0 else None
+
+
+def replay_facts(
+    found: Replay, value: CustomerValue, holdout: Holdout | None = None, small_group: int = 10
+) -> dict[str, Any]:
+    """What came of earlier lists: of those whom habit alone called late, in time and in rhythm, and of the corrected list.
+
+    Each part has `_n` (cases: a customer on a day), `_returned`, `_share` with `_low` and `_high`, `_since` (share that bought
+    by the end of the data), `_kept` (share of their rhythm that they went on buying), `_said` and `_says` (mean P(still there)
+    by habit alone, and corrected by other customers' replays); None where they are fewer customers than `small_group`.
+    `now_late` and `now_in_time` are the parts that the corrected list makes. `too_low` says that of the late more came back
+    than habit alone allowed, by more than chance; `held` that no part of the corrected list did so.
+    See :func:`_model_tested` for the rest.
+    """
+    frame = found.frame
+    listed = frame["stage"] != IN_RHYTHM
+    facts: dict[str, Any] = {
+        "weeks": found.weeks,
+        "times": len(found.cuts),
+        "latest": found.cuts[0],
+        "earliest": found.cuts[-1],
+        "corrected": found.learned is not None,
+    }
+    now_late = listed & frame["says_late"]
+    parts = _replayed_parts(frame) | {"now_late": now_late, "now_in_time": listed & ~now_late}
+    for name, part in parts.items():
+        facts |= _returns_of(name, frame[part], small_group)
+    facts["too_low"] = facts["late_low"] is not None and facts["late_low"] > facts["late_said"]
+    held = [
+        facts[f"{n}_low"] <= facts[f"{n}_says"] for n in ("now_late", "now_in_time") if facts[f"{n}_low"] is not None
+    ]
+    facts["held"] = all(held)
+    return facts | _model_tested(found, value, holdout, small_group)
+
+
+def _replayed_parts(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    listed = frame["stage"] != IN_RHYTHM
+    return {"late": listed & frame["late"], "in_time": listed & ~frame["late"], "rhythm": ~listed}
+
+
+def _returns_of(name: str, part: pd.DataFrame, small_group: int) -> dict[str, Any]:
+    keys = {"n": "customers", "since": "returned_since"} | {
+        key: key for key in ("returned", "share", "low", "high", "kept", "said", "says")
+    }
+    if part["customer_id"].nunique() < max(small_group, 1):
+        return {f"{name}_{key}": None for key in keys}
+    counted = count_returns(part)
+    return {f"{name}_{key}": counted[column] for key, column in keys.items()}
+
+
+def _model_tested(found: Replay, value: CustomerValue, holdout: Holdout | None, small_group: int) -> dict[str, Any]:
+    """What the model that values customers foresaw of those who had broken with their habit on the latest day, and what came.
+
+    The holdout's model is fitted on the purchases up to that day. `model` is None where no model values customers, or the holdout
+    is of another length; `model_expected` and `model_came` are occasions, `model_in_rhythm` those at the customers' own rate.
+    """
+    column, nothing = f"forecast: {value.forecast}", {"model": None}
+    usable = holdout is not None and value.forecast_kind == "model" and column in holdout.frame
+    if not usable or round(holdout.weeks) != found.weeks:
+        return nothing
+    then = found.frame[(found.frame["cut"] == found.cuts[0]) & (found.frame["stage"] == BROKE)]
+    both = then.merge(holdout.frame[["customer_id", column]], on="customer_id")
+    if len(both) < max(small_group, 1):
+        return nothing
+    return {
+        "model": value.forecast,
+        "model_of": len(both),
+        "model_expected": float(both[column].sum()),
+        "model_came": int(both["bought"].sum()),
+        "model_in_rhythm": float(both["expected"].sum()),
+    }
+
+
+def replay_table(found: Replay, fmt: Formatter, small_group: int = 10) -> pd.DataFrame:
+    """What came of earlier lists, by what habit alone had said: the columns of `REPLAY_COLUMNS`; small groups are left out."""
+    names = {"late": "probably too late", "in_time": "still in time", "rhythm": "in rhythm"}
+    rows = []
+    for key, part in _replayed_parts(found.frame).items():
+        facts = _returns_of("of", found.frame[part], small_group)
+        if facts["of_n"] is not None:
+            came = _ranged(facts["of_share"], facts["of_low"], facts["of_high"], "share", fmt)
+            rows.append((names[key], facts["of_n"], came, facts["of_said"], facts["of_says"], facts["of_kept"]))
+    return pd.DataFrame(rows, columns=list(REPLAY_COLUMNS))
 
 
 def _told_apart(sizes: list[int], least: int) -> bool:
