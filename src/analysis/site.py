@@ -34,6 +34,12 @@ _ASSUMED = {
     "contact_cost": ("Cost of one contact", "money"),
     "cost_to_serve": ("Cost to serve one order", "money"),
 }
+# Parameters of notebooks that money rests on and no data hold.
+_ASSUMED_PARAMETERS = {
+    "saved": ("Share of those about to leave whom a contact keeps", "share"),
+    "lapse_weeks": ("Silence from which a customer is lapsed", "weeks"),
+    "incentive": ("Paid to a customer who comes back", "money"),
+}
 
 
 def record(study: Study, editions: dict[str, str], not_run: dict[str, list[str]], parts: dict[str, dict]) -> None:
@@ -110,13 +116,15 @@ def page_context(study: Study, step: str, key: str, content: dict, titles: dict[
         data_until=study.clock.observed_to if study.clock else None,
         pages=[Link(title, f"{other}.html", other == step) for other, title in titles.items()],
         tables=manifest["people_tables"],
-        assumptions=_assumptions(study, formatter) if "order_lines" in study.tables else (),
+        assumptions=_assumptions(study, formatter, manifest["parameters"]) if "order_lines" in study.tables else (),
         provenance=_provenance(step, key, manifest, content),
+        lists=[f"data/exports/{study.name}/{path.name}" for path in sorted((edition / "exports").glob("*.csv"))],
     )
 
 
-def _assumptions(study: Study, formatter: Formatter) -> list[AssumptionRow]:
+def _assumptions(study: Study, formatter: Formatter, parameters: dict) -> list[AssumptionRow]:
     rows = []
+    costs_known = "cost" in study.tables["order_lines"].columns
     for name, (label, unit) in _ASSUMED.items():
         given = getattr(study.money, name)
         if given is None:
@@ -124,10 +132,16 @@ def _assumptions(study: Study, formatter: Formatter) -> list[AssumptionRow]:
         value = formatter.value(given.value, unit)
         if given.high > given.low:
             value += f" ({formatter.interval(given.low, given.high, unit)})"
-        rows.append(AssumptionRow(label, value, given.source, given.note))
+        note = given.note
+        if name == "margin" and costs_known:
+            note = f"{note} Only lines that state no cost are valued at it; the others at what is left after theirs.".strip()
+        rows.append(AssumptionRow(label, value, given.source, note))
     for label, text in (("Tax", study.money.tax), ("Coupons", study.money.coupons)):
         if text:
             rows.append(AssumptionRow(label, text, "data"))
+    for name, (label, unit) in _ASSUMED_PARAMETERS.items():
+        if name in parameters:
+            rows.append(AssumptionRow(label, formatter.value(parameters[name], unit), note=f"Parameter {name}."))
     return rows
 
 

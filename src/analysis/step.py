@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -462,7 +463,7 @@ class Step:
         Parameters
         ----------
         frame : one row a group; never one row a customer.
-        columns : column -> (label, unit), in the order to show.
+        columns : column -> (label, unit), in the order to show; a label that says customers says what the study calls them.
         head : how many rows to show of a long one; the CSV has all.
 
         Raises
@@ -478,6 +479,7 @@ class Step:
         caption = caption or self._optional(f"{table_id}.caption", facts)
         write_csv(frame[list(columns)], self._folder / "csv" / f"{table_id}.csv")
         shown = frame if head is None else frame.head(head)
+        columns = {name: (self._named(label), unit) for name, (label, unit) in columns.items()}
         html = people_table(shown, columns, self.format, caption, table_id)
         csv = f"{self.spec.name}/{table_id}.csv"
         self._tables.append({"id": table_id, "caption": caption or table_id, "csv": csv})
@@ -485,6 +487,16 @@ class Step:
 
     def _optional(self, key: str, facts: dict[str, Any]) -> str | None:
         return self._sentences.render(key, **self._facts(facts)) if self._sentences.has(key) else None
+
+    def _named(self, label: str) -> str:
+        """A label with what the study calls its customers."""
+        words = self.study.words
+
+        def named(found: re.Match[str]) -> str:
+            word = words.customers if found[0].endswith("s") else words.customer
+            return word.capitalize() if found[0][0] == "C" else word
+
+        return re.sub(r"\b[Cc]ustomers?\b", named, label)
 
     def _facts(self, facts: dict[str, Any]) -> dict[str, Any]:
         words = {"customer": self.study.words.customer, "customers": self.study.words.customers}

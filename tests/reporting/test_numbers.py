@@ -21,6 +21,8 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_v
         (0, "$0"),
         (0.004, "$0.0040"),
         (0.42, "$0.42"),
+        (1, "$1"),
+        (1.0, "$1.00"),
         (12.3, "$12.30"),
         (-12.3, "−$12.30"),
         (99.996, "$100"),
@@ -90,6 +92,56 @@ def test_interval():
     assert EN.interval(None, np.nan, "share") == "–"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "written"),
+    [
+        (90.62, 102.3, "money", "from $91 to $102"),
+        (8.9, 10.4, "money", "from $8.90 to $10.40"),
+        (-5.2, 300, "money", "from −$5 to $300"),
+        (0, 12.5, "money", "from $0 to $12.50"),
+        (0.004, 0.2, "money", "from $0.004 to $0.200"),  # not from nothing
+        (9.8e6, 10.2e6, "money", "from $9.80 million to $10.20 million"),
+        (900e3, 1.1e6, "money", "from $900,000 to $1.10 million"),
+        (0.0034, 0.02, "share", "from 0.3% to 2.0%"),
+        (0.5, 0.9997, "share", "from 50.00% to 99.97%"),  # not to all
+        (0, 0.113, "share", "from 0% to 11.3%"),
+        (1e-6, 0.2, "share", "from 0.00010% to 20.0%"),
+        (-0.0353, 0.0021, "number", "from −0.0353 to 0.0021"),
+        (0.0353, 14.6, "number", "from 0.04 to 14.60"),
+        (8.5, 12.2, "days", "from 8 to 12 days"),
+        (3, 4.25, "score", "from 3.00 to 4.25"),
+    ],
+)
+def test_both_ends_of_an_interval_have_as_many_decimals(low, high, unit, written):
+    assert EN.interval(low, high, unit) == written
+
+
+def test_an_estimate_has_the_decimals_of_its_interval():
+    assert EN.estimate(95.3, 90.62, 102.3, "money") == "$95 (from $91 to $102)"
+    assert EN.estimate(4, 3, 5.5, "days") == "4.0 days (from 3.0 to 5.5 days)"
+    assert EN.estimate(95.3, None, 102.3, "money") == "$95.30"
+    assert EN.estimate(None, 1, 2, "money") == "–"
+
+
+def test_estimates_of_a_column_have_as_many_decimals():
+    assert EN.estimates([680.2, 14.2, None, 5], [650, 13.1, None, None], [710, 15.3, None, None], "money") == [
+        "$680 ($650 – $710)",
+        "$14 ($13 – $15)",
+        "–",
+        "$5",
+    ]
+    assert EN.estimates([], [], [], "share") == []
+
+
+@given(FINITE, FINITE, st.sampled_from(["money", "share", "number", "score", "points", "days", "weeks"]))
+def test_no_end_of_an_interval_is_feigned(a, b, unit):
+    low, high = sorted((a, b))
+    for end, text in zip((low, high), EN.interval(low, high, unit).removeprefix("from ").split(" to "), strict=True):
+        if abs(end) >= 1e-6:
+            assert re.search("[1-9]", text) or unit in ("score", "points", "days", "weeks")
+            assert text.startswith("−") == (end < 0) or not re.search("[1-9]", text)
+
+
 def test_a_narrow_interval_does_not_collapse():
     assert EN.interval(4.5967e6, 4.6012e6, "money") == "from $4.597 million to $4.601 million"
     assert EN.interval(0.541, 0.5411, "share") == "from 54.10% to 54.11%"
@@ -98,6 +150,7 @@ def test_a_narrow_interval_does_not_collapse():
 def test_a_column_has_one_number_of_decimals():
     assert EN.column([4_604_123.4, 312.3, None], "money") == ["$4,604,000", "$312", "–"]
     assert EN.column([12.3, 4], "money") == ["$12.30", "$4.00"]
+    assert EN.column([865.15, 680], "money") == ["$865", "$680"]
     assert EN.column([0.5, 0.0001, 0], "share") == ["50.0%", "<0.1%", "0.0%"]
     assert EN.column([1.0, 2.0], "score") == ["1", "2"]
     assert EN.column([0.1234, 12.0, np.nan], "number") == ["0.1", "12.0", "–"]

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import nbformat
 import nbformat.v4 as nb
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
 from analysis.errors import RapportError
-from analysis.reporting import display, page
+from analysis.reporting import display, page, tables
 from analysis.reporting.numbers import Formatter
 from tests.reporting import demo
 from tests.reporting.hostile import HOSTILE
@@ -101,6 +102,28 @@ def test_tables_link_to_their_files(tree):
         "02_customer_valuation/tiers.csv",
         "02_customer_valuation/findings.json",
     ]
+    # by the heading that it stands under and its own name, however long its caption is
+    assert tree.select_one("section .links a").get_text() == "Who holds it? tiers"
+
+
+def test_lists_for_other_systems_are_named_and_not_linked():
+    tree = body_of(lists=["data/exports/mine/win_back.csv"], tables=(), downloads=())
+    section = tree.find(id="downloads").parent
+    assert section.select_one("code").get_text() == "data/exports/mine/win_back.csv" and not section.find("a")
+
+
+def test_ranges_may_part_from_their_estimates_and_words_keep_their_room():
+    frame = pd.DataFrame(
+        {"kind": ["broken or drifting", "in rhythm"], "back": ["8.2% (6.0% – 11.3%)", "5%"], "note": ["f(x) = 2", "a"]}
+    )
+    columns = {"kind": ("Kind", "text"), "back": ("Back", "text"), "note": ("Note", "text")}
+    html = tables.people_table(frame, columns, demo.FORMAT, None, "t")
+    cell = nb.new_code_cell("x", outputs=[demo.shown(display.table_bundle(html, frame, "t", "t.csv"))])
+    table = body_of(cell).find("table")
+    assert set(table["class"]) == {"people", "named"}
+    ranged = table.select("td.ranged")
+    assert [[span.get_text() for span in cell.find_all("span")] for cell in ranged] == [["8.2%", "(6.0% – 11.3%)"]]
+    assert ranged[0].get_text() == "8.2% (6.0% – 11.3%)"
 
 
 @pytest.mark.parametrize("which", ["page", "index"])

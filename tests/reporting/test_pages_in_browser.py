@@ -1,3 +1,4 @@
+from analysis.reporting.page import render_page
 from tests import browser
 from tests.reporting import demo
 
@@ -46,8 +47,17 @@ def test_a_phone_shows_headings_with_their_findings_until_one_is_opened(tmp_path
         findings = page.locator("details.section:has(.finding)")
         assert sections.count() > 1 and figures.count() and findings.count()
         assert not any(figure.is_visible() for figure in figures.all())
-        lead = findings.first.locator(".lead")
-        assert lead.is_visible() and lead.inner_text() == findings.first.locator(".finding p").first.text_content()
+        leads = [section.locator(".lead").inner_text() for section in sections.all()]
+        found = [section.locator(".finding p").first.text_content() for section in findings.all()]
+        # the answer stands above already: its section begins with other words
+        assert found[0] == page.locator("#answer .sentence").inner_text() and found[0] not in leads
+        assert leads[0] == "code, emphasis and a link."
+        assert not page.locator("#contents").is_visible()
+        other = tmp_path / "other.html"
+        other.write_text(render_page(demo.notebook(), demo.context(findings=[demo.COUNTED | {"answer": True}])))
+        page.goto(other.as_uri())
+        assert findings.first.locator(".lead").inner_text() == demo.ANSWER["sentence"].replace("**", "")
+        page.goto(path.as_uri())
         section = page.locator("details.section:has(figure)").first
         section.locator("summary h2").click()
         assert section.locator("figure").first.is_visible() and not section.locator(".lead").is_visible()

@@ -1,4 +1,5 @@
 import io
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -53,6 +54,40 @@ def test_a_long_title_stays_inside_the_picture(title):
     theme.png(figure)
     box = figure.axes[0]._left_title.get_window_extent(figure.canvas.get_renderer())
     assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
+def words_below(label, ticks):
+    figure, axes = theme.new_figure()
+    axes.barh(["A rather long name of a row"] * 3, [1, 2, 3])
+    axes.set_xlabel(label)
+    axes.set_xticks(range(len(ticks)), ticks)
+    theme.png(figure)
+    return figure, axes
+
+
+@pytest.mark.parametrize("label", ["Points of satisfaction that go with one point more", "Points of satisfaction " * 4])
+def test_a_label_stays_inside_the_picture_and_ticks_apart(label):
+    figure, axes = words_below(label, ["CN¥0", "CN¥1,000,000", "CN¥2,000,000", "CN¥3,000,000"])
+    box = axes.xaxis.label.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+    boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+
+
+def test_words_with_room_keep_their_size_and_place():
+    _, axes = words_below("Purchases", ["0", "1", "2"])
+    assert axes.xaxis.label.get_position()[0] == 0.5
+    assert {text.get_fontsize() for text in (axes.xaxis.label, *axes.get_xticklabels())} == {13.0}
+
+
+def test_a_wide_legend_stays_inside_the_picture():
+    figure, axes = theme.new_figure()
+    for name in ("less satisfied than before", "more satisfied than before", "no clear difference"):
+        axes.plot([0, 1], label=name)
+    legend = figure.legend(loc="outside lower center", ncols=3)
+    theme.png(figure)
+    box = legend.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
 
 
 def test_grid_lines_follow_the_request():

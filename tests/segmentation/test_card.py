@@ -105,7 +105,7 @@ def test_everything_known_of_the_customer_is_on_the_card_and_nothing_of_others(t
         "Segment": "B",
         "Advised level": "Proactive",
     }
-    assert facts(found, "value")["Margin expected"] == "€80.00 (from €10.00 to €200)"
+    assert facts(found, "value")["Margin expected"] == "€80 (from €10 to €200)"
     assert "Growth potential" not in facts(found, "value")
     assert facts(found, "so_far")["Last purchase, ago"] == "30 days"
     assert found.sections["orders"].to_numpy().tolist() == [

@@ -223,3 +223,16 @@ def test_figures():
         assert png(fig)[:4] == b"\x89PNG"
     assert money_figures.cohort_title(found, FMT) == "67% of new customers buy again in the next month"
     assert png(money_figures.cohort_heat_map(cohorts(lines_of(ROWS), START, END), FMT))  # all groups too small
+
+
+def test_every_cell_drawn_has_its_number_and_room_for_it():
+    sizes = [{"cohort": pd.Timestamp(START) + pd.DateOffset(months=c), "age": a} for c in range(3) for a in range(25)]
+    found = Cohorts("month", pd.DataFrame(sizes).assign(customers=200, active=99, active_share=0.495), 0)
+    fig = money_figures.cohort_heat_map(found, FMT)
+    axis = fig.axes[0]
+    png(fig)  # the layout is made when it is drawn
+    ages = [int(label.get_text()) for label in axis.get_xticklabels()]
+    assert ages == list(range(1, 25, 2))
+    cell = axis.get_window_extent().width / len(ages)
+    numbers = [text.get_window_extent() for text in axis.texts]
+    assert len(numbers) == 3 * len(ages) and max(number.width for number in numbers) < cell

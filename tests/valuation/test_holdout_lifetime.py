@@ -15,6 +15,7 @@ from analysis.valuation import (
     by_frequency,
     concentration,
     customer_value,
+    edges_for_people,
     evaluate_holdout,
     figures,
     fit_models,
@@ -30,6 +31,7 @@ from analysis.valuation import (
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
 from analysis.valuation.lifetime import best_first, choose_forecast, mean_discount
 from analysis.valuation.models import PURCHASE_MODELS
+from analysis.valuation.rfm import MEASURES, edges_from_counts
 
 FMT = Formatter("en", "USD")
 
@@ -378,9 +380,11 @@ def test_groups_show_what_is_expected_and_its_range_in_one_cell(base, holdout, v
     columns = group_columns(shown)
     assert columns["residual_value_words"] == ("Margin expected", "text")
     assert not {"residual_value", "expected_sales", "group_low", "group_high", "customers"} & set(columns)
-    row = shown.iloc[0]
-    low, high = FMT.money(row["group_low"]), FMT.money(row["group_high"])
-    assert row["residual_value_words"] == f"{FMT.money(row['residual_value'])} (from {low} to {high})"
+    assert list(columns)[:2] == ["group", "residual_value_words"]  # what a phone shows
+    amounts = [*groups["residual_value"], *groups["group_low"], *groups["group_high"]]
+    mean, low, high = (FMT.column(amounts, "money")[place] for place in (0, len(groups), 2 * len(groups)))
+    assert shown["residual_value_words"].iloc[0] == f"{mean} ({low} – {high})"
+    assert len({cell.count(".") for cell in shown["residual_value_words"]}) == 1
     # without a range the number alone, and without a margin sales
     assert "residual_value" in group_columns(groups_for_people(value_groups(value), FMT))
     sales = groups_for_people(groups.assign(residual_value=np.nan), FMT)
@@ -450,6 +454,16 @@ def test_figures_say_their_finding(value, holdout, base):
         axis = figure.axes[0]
         assert words in (axis.get_title(loc="left") or axis.get_title())
         assert axis.get_xlabel() and axis.get_ylabel()
+        assert "holdout" not in f"{axis.get_xlabel()} {axis.get_ylabel()}".lower()
+    # below each group stands for how many it speaks
+    counts = [label.get_text() for label in drawn["came closest"].axes[0].get_xticklabels(minor=True)]
+    assert counts == [FMT.count(people) for people in by_frequency(holdout, small_group=10)["customers"]]
+
+
+def test_a_range_of_spend_has_as_many_decimals_at_both_ends():
+    edges = {name: edges_from_counts([12.5, 90.62, 101.7, 140.2, 865.15], [20] * 5) for name in MEASURES}
+    shown = edges_for_people(edges, FMT)["spend"].tolist()
+    assert shown == ["$140 – $865", "$102 – $140", "$91 – $102", "$12 – $91", "$12"]
 
 
 def test_parameters_refuse_what_they_do_not_know():

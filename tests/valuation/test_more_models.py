@@ -203,6 +203,8 @@ def test_regularity_is_found_from_the_intervals(k):
     _recovered(results, params)
     assert results.llf == results.profile.max()
     assert results.aic == pytest.approx(2 * 5 - 2 * results.llf)
+    assert results.summary().set_index("parameter")["estimate"].to_dict() == {**results.params.to_dict(), "k": k}
+    assert results.summary()["low"].isna().tolist() == [False] * 4 + [True]
     fixed = BGCNBDk(x, t_x, age, litt=logs, k=k).fit()
     assert fixed.llf == pytest.approx(results.llf) and fixed.profile is None
     assert fixed.aic == pytest.approx(2 * 4 - 2 * results.llf)

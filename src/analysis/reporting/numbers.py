@@ -7,7 +7,7 @@ and more than any estimate here deserves. Counts, and money asked for with ``exa
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 
 import pandas as pd
@@ -29,6 +29,8 @@ UNITS = (
     "money", "money_exact", "share", "count", "number", "ratio", "score", "points", "days", "weeks", "date", "text",
 )  # fmt: skip
 NUMERIC_UNITS = frozenset(UNITS) - {"date", "text"}
+
+_ROUNDED = ("money", "share", "number", "score", "points", "days", "weeks")  # written with decimals of their own size
 
 _WIDE = Context(prec=700)  # any float has fewer digits, so no amount is too large to write
 
@@ -63,31 +65,31 @@ class Formatter:
         return self._words["missing"]
 
     def money(self, x, *, exact: bool = False) -> str:
-        """Money in prose: ``$12.30``, ``$1,234``, ``$4.60 million``; with ``exact`` all of it, to the cent."""
+        """Money in prose: ``$12.30``, ``$4``, ``$1,234``, ``$4.60 million``; with ``exact`` all of it, to the cent."""
         number = _decimal(x)
         if number is None:
             return self.missing
         if exact:
             return self._currency(number, get_currency_precision(self.currency))
         rounded = _significant(number, 4)
-        if abs(rounded) >= 1_000_000 and number.is_finite():
+        if _million(number) and number.is_finite():
             return self._compact_money(number, "long", 3)
-        return self._currency(_four_digits(number), self._money_decimals(rounded))
+        return self._currency(_four_digits(number), 0 if _is_integer(x) else self._money_decimals(rounded))
 
     def share(self, x, digits: int | None = None) -> str:
         """A share of one as a percentage, ``54.3%``; more digits close to 0 and 100 %, so neither is feigned."""
         number = _decimal(x)
         if number is None:
             return self.missing
-        if digits is None:
-            to_one = abs(1 - abs(number))
-            if number == 0 or to_one == 0:
-                digits = 0
-            elif abs(number) < Decimal("0.01"):
-                digits = min(6, -number.adjusted() - 1)
-            else:
-                digits = max(1, min(6, -to_one.adjusted() - 2))
-        return self._percent(number, digits)
+        return self._percent(number, self._share_digits(number) if digits is None else digits)
+
+    def _share_digits(self, number: Decimal) -> int:
+        to_one = abs(1 - abs(number))
+        if number == 0 or to_one == 0:
+            return 0
+        if abs(number) < Decimal("0.01"):
+            return min(6, -number.adjusted() - 1)
+        return max(1, min(6, -to_one.adjusted() - 2))
 
     def count(self, x) -> str:
         """A count with separators, ``1,469,307``."""
@@ -154,12 +156,29 @@ class Formatter:
             return self._words["at_least"].format(low=self.value(low, unit))
         if _absent(low):
             return self._words["at_most"].format(high=self.value(high, unit))
-        low_text, high_text = self.value(low, unit), self.value(high, unit)
-        if low_text == high_text and low != high:
-            low_text, high_text = self._finer(low, unit), self._finer(high, unit)
+        return self._from_to(*self._together([low, high], unit), unit)
+
+    def estimate(self, x, low, high, unit: str) -> str:
+        """An estimate and its interval with as many decimals, ``$95 (from $91 to $102)``; the estimate alone where it has none."""
+        if _absent(x) or _absent(low) or _absent(high):
+            return self.value(x, unit)
+        text, *ends = self._together([x, low, high], unit)
+        return f"{text} ({self._from_to(*ends, unit)})"
+
+    def _from_to(self, low: str, high: str, unit: str) -> str:
         if self.unit_word(unit):  # from 3 to 5 days
-            low_text = low_text.rsplit(" ", 1)[0]
-        return self._words["from_to"].format(low=low_text, high=high_text)
+            low = low.rsplit(" ", 1)[0]
+        return self._words["from_to"].format(low=low, high=high)
+
+    def estimates(self, values: Iterable, lows: Iterable, highs: Iterable, unit: str) -> list[str]:
+        """A column of text: each estimate and its interval, ``$680 ($650 – $710)``, with one number of decimals throughout."""
+        values, lows, highs = list(values), list(lows), list(highs)
+        cells = self.column([*values, *lows, *highs], unit)
+        parts = (cells[: len(values)], cells[len(values) : -len(highs) or None], cells[len(cells) - len(highs) :])
+        return [
+            value if _absent(low) or _absent(high) or value == self.missing else f"{value} ({low_text} – {high_text})"
+            for value, low_text, high_text, low, high in zip(*parts, lows, highs, strict=True)
+        ]
 
     def column(self, values: Iterable, unit: str) -> list[str]:
         """The cells of a table's column: one number of decimals throughout, the unit's word left to the header."""
@@ -223,14 +242,71 @@ class Formatter:
             return self._currency(number, places if 0 < decimals < places else decimals)
         return self._decimal(number, decimals)
 
-    def _finer(self, x, unit: str) -> str:
-        if unit == "money" and abs(_significant(_decimal(x), 4)) >= 1_000_000:
-            return self._compact_money(_decimal(x), "long", 4)
-        return self.share(x, 2) if unit == "share" else self.value(x, unit)
+    def _together(self, values: Sequence, unit: str) -> list[str]:
+        """Numbers of one sentence with the decimals that the largest needs, and more where one would pass for its neighbour, 0 or 1."""
+        plain = [self.value(x, unit) for x in values]
+        numbers = [_decimal(x) for x in values]
+        if unit not in _ROUNDED or len(set(numbers)) == 1 or not all(number.is_finite() for number in numbers):
+            return plain
+        if unit == "money" and any(map(_million, numbers)):
+            return self._millions(numbers, plain)
+        if unit in ("money", "number"):
+            numbers = [_four_digits(number) for number in numbers]
+        places = 2 if unit == "share" else 0
+        whole = all(map(_is_integer, values)) if unit in ("money", "number") else _whole(numbers)
+        for decimals in [0] if whole else self._steps(numbers, unit):
+            near = [_quantised(number, decimals + places) for number in numbers]
+            limits = (0, 1) if unit == "share" else (0,)
+            feigned = any(at in limits and number != at for number, at in zip(numbers, near, strict=True))
+            if len(set(near)) == len(set(numbers)) and not feigned:
+                return [self._fixed(number, unit, decimals) for number in numbers]
+        return plain
+
+    def _steps(self, numbers: list[Decimal], unit: str) -> list[int]:
+        """The numbers of decimals to try, fewest first."""
+        larger = max(map(abs, numbers))
+        if unit == "share":
+            digits = {self._share_digits(number) for number in numbers if number not in (0, 1)} | {2}
+            return sorted(digit for digit in digits if digit <= 3)
+        if unit == "money" and larger >= 1000:
+            return [0]
+        if unit == "money":
+            first = self._money_decimals(larger, table=True)
+            return [first, *sorted({get_currency_precision(self.currency), 3, 4} - set(range(first + 1)))]
+        first = 0 if larger >= 10 else 1
+        if unit == "number":
+            first = _decimals_for(larger, 3)
+        elif unit == "score":
+            first = 2
+        elif unit == "points":
+            first = 2 if larger < 1 else 1
+        return [first, first + 1, first + 2]
+
+    def _millions(self, numbers: list[Decimal], plain: list[str]) -> list[str]:
+        """Amounts of which some are millions, with as many decimals where their lengths differ by one, and more where they look alike."""
+        if not all(map(_million, numbers)):
+            return plain
+        lengths = [number.adjusted() for number in numbers]
+        more = 1 if len(set(plain)) < len(set(numbers)) else 0
+        apart = max(lengths) - min(lengths) == 1
+        digits = [3 + more + (apart and length == max(lengths)) for length in lengths]
+        return [self._compact_money(n, "long", d) for n, d in zip(numbers, digits, strict=True)]
+
+    def _fixed(self, number: Decimal, unit: str, decimals: int) -> str:
+        match unit:
+            case "money":
+                return self._currency(number, 0 if number == 0 else decimals)
+            case "share":
+                return self._percent(number, 0 if number in (0, 1) else decimals)
+            case "number" | "score":
+                return self._decimal(number, decimals)
+        forms = self._words[unit]
+        plural = self.locale.plural_form(abs(_quantised(number, decimals)))
+        return f"{self._decimal(number, decimals)} {forms.get(plural, forms['other'])}"
 
     def _money_decimals(self, number: Decimal, *, table: bool = False) -> int:
         places = get_currency_precision(self.currency)
-        if not number.is_finite() or abs(number) >= (1000 if table else 100):
+        if not number.is_finite() or abs(number) >= 100:
             return 0
         if table or abs(number) < Decimal("0.000001") or abs(number) >= Decimal("0.1"):
             return 0 if number == 0 and not table else places
@@ -335,6 +411,10 @@ def _significant(number: Decimal, digits: int) -> Decimal:
 def _four_digits(number: Decimal) -> Decimal:
     """A number as its whole part needs it: four significant digits from a thousand on, untouched below."""
     return _significant(number, 4) if abs(number) >= 1000 else number
+
+
+def _million(number: Decimal) -> bool:
+    return abs(_significant(number, 4)) >= 1_000_000
 
 
 def _decimals_for(number: Decimal, digits: int) -> int:

@@ -33,6 +33,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _MINUS = re.compile(r"−(?=[^\s\d<])")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")  # text from data may not turn the rest of a line around
+_RANGED = re.compile(r"(\S.{0,40}?) (\(.{1,30}\))")  # an estimate and its range
+_WORDS = 12  # characters that make a first column one of words
 _RESERVED = ("answer", "contents", "assumptions", "downloads", "provenance", "code")
 
 
@@ -74,11 +76,13 @@ class PageContext:
         All pages of the study in order, this one ``current``.
     index_href : str
     tables : sequence of mapping
-        ``id, caption, csv`` each; ``csv`` is relative to the page.
+        ``id, csv`` each; ``csv`` is relative to the page.
     assumptions : sequence of AssumptionRow
     provenance : sequence of (label, value)
     downloads : sequence of Link
         Further files, relative to the page.
+    lists : sequence of str
+        Paths of exported lists, which the page names and does not link to: they may hold ids.
     """
 
     study_title: str
@@ -93,6 +97,7 @@ class PageContext:
     assumptions: Sequence[AssumptionRow] = ()
     provenance: Sequence[tuple[str, str]] = ()
     downloads: Sequence[Link] = ()
+    lists: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def render_page(notebook: NotebookNode, context: PageContext) -> str:
         (name, vocabulary[name])
         for name, present in (
             ("assumptions", context.assumptions),
-            ("downloads", context.tables or context.downloads),
+            ("downloads", context.tables or context.downloads or context.lists),
             ("provenance", context.provenance),
         )
         if present
@@ -174,7 +179,8 @@ def render_page(notebook: NotebookNode, context: PageContext) -> str:
         has_code=body.has_code,
         previous=context.pages[here - 1] if here else None,
         next=context.pages[here + 1] if here is not None and here + 1 < len(context.pages) else None,
-        downloads=[Link(_name(table), table["csv"]) for table in context.tables] + list(context.downloads),
+        downloads=[Link(_name(table["id"], body.sections), table["csv"]) for table in context.tables]
+        + list(context.downloads),
     )
 
 
@@ -217,9 +223,13 @@ def _shown(finding: Mapping[str, object] | None, formatter: Formatter) -> dict[s
     }
 
 
-def _name(table: Mapping[str, str]) -> str:
-    """The first sentence of a table's caption, its id where it has none."""
-    return prose.to_plain(table.get("caption") or table["id"].replace("_", " ")).split(". ")[0].removesuffix(".")
+def _name(table: str, sections: Mapping[str, str]) -> str:
+    """Under which heading a table stands, and its own name in words: short, and told from every other."""
+    own = table.replace("_", " ")
+    section = sections.get(table)
+    if not section:
+        return own[:1].upper() + own[1:]
+    return f"{section}{':' if section[-1].isalnum() else ''} {own}"
 
 
 def _head(notebook: NotebookNode) -> tuple[str, str, str]:
@@ -241,6 +251,7 @@ class _Body:
         self.contents: list[tuple[str, str]] = []
         self.answer_figure = ""
         self.has_code = False
+        self.sections: dict[str, str] = {}  # table -> the heading it stands under
         self._answer_id = answer_figure
         self._csv = {table["id"]: table["csv"] for table in context.tables}
         self._words = words(str(context.formatter.locale), "page")
@@ -344,8 +355,11 @@ class _Body:
                 region = {"class": "table", "role": "region", "tabindex": "0"}
                 region["aria-label"] = label or f"{self._words['table']} {self._tables}"
                 table.wrap(tree.new_tag("div", attrs=region))
+            _fit(table)
         clean = prose.sanitise(str(tree))
         csv = mark.get("csv") or self._csv.get(mark.get("id", ""))
+        if mark.get("id") and self.contents:
+            self.sections[mark["id"]] = self.contents[-1][1]
         return _fragment("html", content=Markup(clean), csv=csv or "", label=self._words["csv"])
 
 
@@ -357,6 +371,23 @@ def _head_cells(table: BeautifulSoup) -> None:
             cell.attrs.pop("scope", None)
         elif not cell.get("scope"):
             cell["scope"] = "col" if cell.find_parent("thead") else "row"
+
+
+def _fit(table: BeautifulSoup) -> None:
+    """Mark what a narrow screen may break, a range after its estimate, and may not, a first column of words."""
+    rows = table.find_all("tr")
+    first = [row.find(["th", "td"]) for row in rows]
+    if any(cell is not None and len(cell.get_text(strip=True)) > _WORDS for cell in first):
+        table["class"] = [*table.get("class", []), "named"]
+    for cell in table.find_all("td"):
+        found = _RANGED.fullmatch(cell.get_text(strip=True)) if not cell.find() else None
+        if found:
+            cell.clear()
+            for part, glue in zip(found.groups(), (" ", ""), strict=True):
+                span = BeautifulSoup("<span></span>", "html.parser").span
+                span.string = part
+                cell.extend([span, glue])
+            cell["class"] = [*cell.get("class", []), "ranged"]
 
 
 @cache

@@ -23,7 +23,7 @@ class Sentences:
 
     Templates may use the filters ``money``, ``share``, ``count``, ``number``, ``points``, ``days``, ``weeks``
     and ``date`` (with the formatter's own arguments, as in ``number(2)``), ``unit(name)`` for a unit that is itself
-    a fact, ``plural(one, other)``, and the function ``interval(low, high, unit)``. Numbers without a filter are
+    a fact, ``plural(one, other)``, and the functions ``interval(low, high, unit)`` and ``estimate(value, low, high, unit)``. Numbers without a filter are
     written as counts or numbers. Text facts stay inert in Markdown and HTML.
 
     Parameters
@@ -92,6 +92,7 @@ class Sentences:
         environment.filters["plural"] = self._plural
         environment.filters["unit"] = _ready(self._format.value)
         environment.globals["interval"] = _ready(self._format.interval)
+        environment.globals["estimate"] = _ready(self._format.estimate)
         return environment
 
     def _plural(self, count: float, one: str, other: str) -> str:

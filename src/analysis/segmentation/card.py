@@ -239,7 +239,7 @@ def _value(row: pd.Series, words: Words) -> pd.DataFrame:
         return pairs
     low, high = limits[0] - limits[2], limits[1] - limits[2]
     place = pairs["what"] == _label("residual_value", words)
-    pairs.loc[place, "value"] += f" ({words.format.interval(low, high, 'money')})"
+    pairs.loc[place, "value"] = words.format.estimate(row["residual_value"], low, high, "money")
     return pairs
 
 

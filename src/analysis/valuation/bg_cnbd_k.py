@@ -138,6 +138,12 @@ class BGCNBDkResults(PurchaseResults):
         """Schwarz's criterion; k counts as a parameter where it was estimated."""
         return super().bic + float(np.log(self.model.nobs)) * self.model.k_estimated
 
+    def summary(self) -> pd.DataFrame:
+        """One row a parameter, as for other models, and one for `k`, a whole number that has no interval."""
+        rows = super().summary()
+        last = pd.DataFrame({"parameter": ["k"], "estimate": [float(self.k)]})
+        return pd.concat([rows, last], ignore_index=True).reindex(columns=rows.columns)
+
     def _parts(self) -> tuple[float, float, float, float, int, bool]:
         return (*self.params.to_numpy(), self.model.k, self.model.at_once)
 

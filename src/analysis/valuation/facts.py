@@ -52,16 +52,17 @@ SCORE_COLUMNS = {
     "total": ("Purchases foreseen", "count"),
     "total_error": ("Total error", "share"),
 }
+# What is expected comes first: a phone shows two columns.
 _GROUP_COLUMNS = {
-    "group": ("Group, best first", "count"),
-    "probability_alive": ("Still a customer", "share"),
-    "expected_purchases": ("Purchases expected", "number"),
-    "existing_value": ("Margin so far", "money"),
+    "group": ("Group", "count"),
     "residual_value": ("Margin expected", "money"),
-    "expected_sales": ("Sales expected", "money"),
     "residual_value_words": ("Margin expected", "text"),
     "expected_sales_words": ("Sales expected", "text"),
-    "residual_share": ("Share of expected", "share"),
+    "residual_share": ("Share of it", "share"),
+    "existing_value": ("Margin so far", "money"),
+    "expected_purchases": ("Purchases expected", "ratio"),
+    "expected_sales": ("Sales expected", "money"),
+    "probability_alive": ("Still a customer", "share"),
 }
 _NOTHING = pd.Series(dtype=float)
 
@@ -146,29 +147,33 @@ def edges_for_people(edges: dict[str, Edges], fmt: Formatter, small_group: int =
     small_group : int
         Counts below it are shown as "few".
     """
-    units = {"recency_days": "count", "frequency": "count", "spend": "money"}
     bins = len(next(iter(edges.values())).counts)
     table: dict[str, list[str]] = {"score": [str(score) for score in range(bins, 0, -1)]}
     for name, column in MEASURES.items():
         edge, ranges, counts = edges[name], [], []
+        written = None
+        if column == "spend":
+            amounts = [edge.lowest, *edge.values, edge.highest]
+            written = dict(zip(amounts, fmt.column(amounts, "money"), strict=True))
         for score in range(bins, 0, -1):
             group = bins - score if name in BEST_IS_LOW else score - 1
             people = int(edge.counts[group])
             upper = edge.highest if group == bins - 1 else edge.values[group]
             lower = edge.lowest if group == 0 else edge.values[group - 1]
-            ranges.append(_range(lower, upper, group == 0, units[column], fmt) if people else "empty: ties")
+            ranges.append(_range(lower, upper, group == 0, fmt, written) if people else "empty: ties")
             counts.append("0" if not people else "few" if people < small_group else fmt.count(people))
         table[column], table[f"{column}_customers"] = ranges, counts
     return pd.DataFrame(table)
 
 
-def _range(lower: float, upper: float, lowest: bool, unit: str, fmt: Formatter) -> str:
-    if lowest and lower == upper:
-        return fmt.value(upper, unit)
-    if unit == "count":
+def _range(lower: float, upper: float, lowest: bool, fmt: Formatter, written: dict[float, str] | None) -> str:
+    """What one score spans: counts, or amounts as `written`."""
+    if written is None:
         first = lower if lowest else lower + 1
         return fmt.count(upper) if first == upper else f"{fmt.count(first)}–{fmt.count(upper)}"
-    return f"up to {fmt.money(upper)}" if lowest else f"{fmt.money(lower)} – {fmt.money(upper)}"
+    if lowest:
+        return written[upper] if lower == upper else f"up to {written[upper]}"
+    return f"{written[lower]} – {written[upper]}"
 
 
 def model_facts(models: FittedModels) -> dict[str, Any]:
@@ -271,10 +276,7 @@ def groups_for_people(groups: pd.DataFrame, fmt: Formatter) -> pd.DataFrame:
     if not groups.get("group_low", _NOTHING).notna().any():
         return groups
     name = _expected(groups)
-    cells = [
-        f"{fmt.money(mean)} ({fmt.interval(low, high, 'money')})"
-        for mean, low, high in zip(groups[name], groups["group_low"], groups["group_high"], strict=True)
-    ]
+    cells = fmt.estimates(groups[name], groups["group_low"], groups["group_high"], "money")
     return groups.assign(**{f"{name}_words": cells})
 
 

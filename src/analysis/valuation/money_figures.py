@@ -18,7 +18,7 @@ from analysis.valuation.profit import WhaleCurve
 
 _BLUES = LinearSegmentedColormap.from_list("quiet to hero", ["#eef4f8", "#8fbcd4", PALETTE[0], "#063c55"])
 _LIGHT_TEXT_ABOVE = 0.45
-_MOST_COLUMNS = 8  # numbers side by side that a phone shows
+_MOST_COLUMNS = {"active_share": 12}  # numbers side by side that have room; fewer of money
 PERIOD_WORDS = {
     "year": "year",
     "52_weeks": "52 weeks",
@@ -78,7 +78,6 @@ def whale(found: WhaleCurve, fmt: Formatter, customers: str = "customers") -> Fi
     if peak - found.total > 0.04 * (top - bottom):
         words = f"total {fmt.money(found.total)}"
         ax.text(0.98, found.total - 0.03 * (top - bottom), words, ha="right", va="top", color=QUIET)
-    ax.tick_params(axis="x", pad=8)
     ax.xaxis.set_major_formatter(fmt.axis("share"))
     ax.yaxis.set_major_formatter(fmt.axis("money"))
     ax.set(xlabel=f"Share of {customers}, most profitable first", ylabel="Profit, added up")
@@ -101,6 +100,8 @@ def cohort_heat_map(
 ) -> Figure:
     """Cohort × age; what has not been observed yet, and what too few customers would show, stays blank.
 
+    Where there are more ages than numbers have room, every second, third, … is left out, so that each one drawn has its number.
+
     Parameters
     ----------
     found : Cohorts
@@ -113,6 +114,7 @@ def cohort_heat_map(
     if measure == "active_share":
         table = table.drop(columns=0)  # everybody bought at age 0
     table = table.dropna(how="all").dropna(how="all", axis=1)
+    table = table.iloc[:, :: max(1, -(-table.shape[1] // _MOST_COLUMNS.get(measure, 8)))]
     fig, ax = new_figure(height=max(3.3, 1.5 + 0.36 * len(table)), grid="none")
     ax.set_title(cohort_title(found, fmt, measure, customers))
     values = table.to_numpy(float)
@@ -123,15 +125,13 @@ def cohort_heat_map(
         ax.imshow(values, cmap=_BLUES, vmin=low, vmax=high, aspect="auto")
         unit = "share" if measure == "active_share" else "money"
         short = fmt.axis(unit)
-        every = -(-values.shape[1] // _MOST_COLUMNS)
+        size = 13 if values.shape[1] <= 8 else 11
         for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
-            if column % every:
-                continue
             value = values[row, column]
             written = fmt.share(value, 0) if unit == "share" else short(float(f"{value:.2g}"))
             dark = (value - low) / (high - low) > _LIGHT_TEXT_ABOVE
-            ax.text(column, row, written, ha="center", va="center", color="white" if dark else INK, fontsize=11)
-        ax.set_xticks(range(0, values.shape[1], every), [str(age) for age in table.columns[::every]])
+            ax.text(column, row, written, ha="center", va="center", color="white" if dark else INK, fontsize=size)
+        ax.set_xticks(range(values.shape[1]), [str(age) for age in table.columns])
         ax.set_yticks(range(len(table)), [_cohort_name(day, found.period, fmt) for day in table.index])
     ax.set(xlabel=f"{found.period.capitalize()}s since the first purchase", ylabel="First purchase in")
     for spine in ax.spines.values():
@@ -195,7 +195,7 @@ def waterfall(found: Audit, fmt: Formatter, small_group: int = 10, customers: st
     signed = [fmt.money(start), *(f"{'+' if s > 0 else ''}{fmt.money(s)}" for s in steps), fmt.money(end)]
     right = [start, *np.maximum(before, before + steps), end]
     for row, (text, x) in enumerate(zip(signed, right, strict=True)):
-        ax.text(max(x, 0.0) + 0.015 * span, row, text, va="center", ha="left", color=INK, fontsize=11)
+        ax.text(max(x, 0.0) + 0.015 * span, row, text, va="center", ha="left", color=INK, fontsize=12)
     ax.set_yticks(at, names)
     ax.invert_yaxis()
     ax.set_xlim(min(edges.min(), 0.0), edges.max() + 0.3 * span)

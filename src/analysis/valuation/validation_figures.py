@@ -56,11 +56,12 @@ def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatte
     ax.axvline(begins, color=QUIET, linewidth=1.2)
     ax.set_ylim(bottom=0)
     ax.annotate(
-        "holdout",
+        "tested weeks →",  # before the mark, as there may be little room behind it
         (begins, 0.02),
         xycoords=("data", "axes fraction"),
-        xytext=(6, 2),
+        xytext=(-6, 2),
         textcoords="offset points",
+        ha="right",
         color=QUIET,
     )
     ax.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=2, maxticks=5))
@@ -80,8 +81,9 @@ def _tracking_title(drawn: pd.DataFrame, actual: pd.DataFrame, name: str, fmt: F
         return f"{_words(name)}: {fmt.count(round(expected))} purchases foreseen, none came"
     miss = expected / came - 1.0
     if abs(miss) < 0.01:
-        return f"{as_subject(name)} foresaw the holdout’s purchases to within {fmt.share(0.01, 0)}"
-    return f"{as_subject(name)} foresaw {fmt.share(abs(miss))} too {'many' if miss > 0 else 'few'} purchases in the holdout"
+        return f"{as_subject(name)} foresaw the purchases of the tested weeks to within {fmt.share(0.01, 0)}"
+    much = f"{fmt.share(abs(miss))} too {'many' if miss > 0 else 'few'}"
+    return f"{as_subject(name)} foresaw {much} purchases in the tested weeks"
 
 
 def returning_calibration(found: Validation, model: str, fmt: Formatter) -> Figure:
@@ -96,8 +98,8 @@ def returning_calibration(found: Validation, model: str, fmt: Formatter) -> Figu
     ax.set(
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.02),
-        xlabel="Predicted to buy in the holdout",
-        ylabel="Bought in the holdout",
+        xlabel="Predicted to buy in the tested weeks",
+        ylabel="Bought in the tested weeks",
     )
     ax.xaxis.set_major_formatter(fmt.axis("share"))
     ax.yaxis.set_major_formatter(fmt.axis("share"))
@@ -106,7 +108,9 @@ def returning_calibration(found: Validation, model: str, fmt: Formatter) -> Figu
     return fig
 
 
-def decile_lift(found: Validation, names: list[str], fmt: Formatter, what: str = "spend") -> Figure:
+def decile_lift(
+    found: Validation, names: list[str], fmt: Formatter, what: str = "spend", customers: str = "customers"
+) -> Figure:
     """Share of the holdout's spend (or purchases) that the best-ranked customers brought, by forecast.
 
     Parameters
@@ -116,6 +120,8 @@ def decile_lift(found: Validation, names: list[str], fmt: Formatter, what: str =
         Forecasts to draw, the one of the title first.
     fmt : Formatter
     what : {"spend", "purchases"}
+    customers : str
+        What the study calls its customers.
     """
     fig, ax = new_figure(height=4.6, grid="both")
     ax.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1.2, label="by chance")
@@ -125,7 +131,8 @@ def decile_lift(found: Validation, names: list[str], fmt: Formatter, what: str =
     best = found.lift[(found.lift["forecast"] == names[0]) & np.isclose(found.lift["share"], 0.1)].iloc[0]
     ends = np.array([[best[what] - best[f"{what}_low"]], [best[f"{what}_high"] - best[what]]])
     ax.errorbar([0.1], [best[what]], yerr=np.maximum(ends, 0.0), fmt="o", color=PALETTE[0], capsize=3)
-    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Customers, best ranked first", ylabel=f"Share of the holdout’s {what}")
+    ax.set(xlim=(0, 1), ylim=(0, 1.02))
+    ax.set(xlabel=f"Share of {customers}, best ranked first", ylabel=f"Share of {what} in the tested weeks")
     ax.xaxis.set_major_formatter(fmt.axis("share"))
     ax.yaxis.set_major_formatter(fmt.axis("share"))
     ax.legend(loc="lower right")

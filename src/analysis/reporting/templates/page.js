@@ -1,7 +1,18 @@
 const button = document.getElementById("toggle-code");
 const blocks = document.querySelectorAll("details.code");
 
-// On a phone a page is its headings, each with its main finding, until one is opened.
+// On a phone a page is its headings, each with its main finding, until one is opened. Where the answer above says that
+// already, or there is none, a heading has the beginning of what it opens.
+const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
+const answered = words(document.getElementById("answer") || document.createElement("p"));
+const leadOf = (section) => {
+  const finding = section.querySelector(".finding p");
+  if (finding && !answered.includes(words(finding))) return finding.textContent;
+  const texts = section.querySelectorAll("p:not(.csv, .seen), caption, figcaption");
+  const fresh = [...texts].map(words).find((text) => text && !answered.includes(text));
+  const sentence = fresh && fresh.length > 160 && fresh.match(/^.+?(?:[.!?](?=\s\p{Lu}|$)|。)/u);
+  return sentence ? sentence[0] : fresh;
+};
 const sections = [];
 const narrow = matchMedia("(max-width: 40rem)").matches;
 for (const heading of narrow ? document.querySelectorAll("article > h2") : []) {
@@ -12,16 +23,17 @@ for (const heading of narrow ? document.querySelectorAll("article > h2") : []) {
   section.append(summary);
   summary.append(heading);
   while (section.nextSibling && section.nextSibling.nodeName !== "H2") section.append(section.nextSibling);
-  const finding = section.querySelector(".finding p");
-  if (finding) {
+  const text = leadOf(section);
+  if (text) {
     const lead = document.createElement("p");
     lead.className = "lead";
-    lead.textContent = finding.textContent;
+    lead.textContent = text;
     summary.append(lead);
   }
   sections.push(section);
 }
 document.body.classList.toggle("folded", sections.length > 0);
+if (button && sections.length) document.querySelector("main").append(button); // who wants code has read to the end
 const openAll = () => sections.forEach((section) => { section.open = true; });
 const reveal = () => {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
