@@ -212,7 +212,8 @@ def keep_sentences(facts):
     sentences = Sentences("02_customer_valuation", FMT)
     words = {"customer": "customer", "customers": "customers"} | facts
     ends = {"value": facts["at_risk"], "low": facts["risk_low"], "high": facts["risk_high"]}
-    return sentences.render("early_warning", **ends, **words), sentences.render("saved_check", **words)
+    said = [sentences.render(name, **ends, **words) for name in ("early_warning", "early_warning_habit")]
+    return " ".join(said), sentences.render("saved_check", **words)
 
 
 def test_what_can_be_kept_is_told_apart_from_what_is_lost(base, warning):
@@ -225,7 +226,7 @@ def test_what_can_be_kept_is_told_apart_from_what_is_lost(base, warning):
     assert facts["late_value"] + facts["kept_value"] == pytest.approx(facts["at_risk"])
     assert facts["spend_each"] == pytest.approx(33.0) and facts["break_even"] == pytest.approx(2.0 / 165.0)
     said, checked = keep_sentences(facts)
-    assert "$79,800 of it is probably lost already: that of 114 " in said and "$22,770 can still be kept" in said
+    assert "$79,800 of what is at risk is probably lost already: that of 114 " in said and "$22,770 of it" in said
     assert "On those 138 spend at most $33.00 each" in checked and "On the others nothing" in checked
 
 
@@ -241,7 +242,10 @@ def test_too_few_of_either_are_told_apart_nowhere(base, warning):
 
 def test_all_in_time_and_all_late(base, warning):
     said, checked = keep_sentences(valuation.warning_facts(warning_of(warning, [DRIFTED]), base.value, None))
-    assert "All of it can still be kept; act on" in said and "On the others" not in checked
+    assert (
+        "138 of the best customers are late by their own habit, but more likely still there" in said
+        and "On the others" not in checked
+    )
     assert "no campaign does" in checked
     gone = valuation.warning_facts(warning_of(warning, [LOST]), base.value, 2.0, 10, "campaigns")
     said, checked = keep_sentences(gone)

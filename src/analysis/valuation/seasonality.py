@@ -248,7 +248,7 @@ def season_facts(found: Seasonality, fmt: Formatter) -> dict[str, Any]:
     date = datetime.date(2001, 1, 1) + datetime.timedelta(days=int(day["day"]) - 1)
     return {
         "peak": names[int(peak["month"])],
-        "rivals": ", ".join(names[m] for m in rivals["month"]),
+        "rivals": " or ".join(names[m] for m in rivals["month"]),
         "trough": names[int(trough["month"])],
         "factor": float(peak["factor"]),
         "factor_low": float(peak["low"]),
