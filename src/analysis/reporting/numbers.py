@@ -243,7 +243,7 @@ class Formatter:
         return self._decimal(number, decimals)
 
     def _together(self, values: Sequence, unit: str) -> list[str]:
-        """Numbers of one sentence with the decimals that the largest needs, and more where one would pass for its neighbour, 0 or 1."""
+        """Numbers of one sentence with the decimals of the largest, and more where one would pass for its neighbour, 0 or 1."""
         plain = [self.value(x, unit) for x in values]
         numbers = [_decimal(x) for x in values]
         if unit not in _ROUNDED or len(set(numbers)) == 1 or not all(number.is_finite() for number in numbers):
@@ -283,7 +283,7 @@ class Formatter:
         return [first, first + 1, first + 2]
 
     def _millions(self, numbers: list[Decimal], plain: list[str]) -> list[str]:
-        """Amounts of which some are millions, with as many decimals where their lengths differ by one, and more where they look alike."""
+        """Amounts of which some are millions: the same decimals where lengths differ by one, more where they look alike."""
         if not all(map(_million, numbers)):
             return plain
         lengths = [number.adjusted() for number in numbers]
