@@ -145,7 +145,7 @@ def split(days: pd.DataFrame, cut: int, length: int) -> pd.DataFrame:
     gaps = np.log(by["day"].diff()).groupby(seen["owner"]).sum()
     frame["litt"] = gaps.reindex(frame.index, fill_value=0.0)
     frame[["recent_frequency", "recent_spend"]] = between(cut - length, cut)
-    frame["recent_repeats"] = between(cut - length, cut, days[repeat])["size"]
+    frame[["recent_repeats", "recent_repeat_spend"]] = between(cut - length, cut, days[repeat])
     frame[["holdout_frequency", "holdout_spend"]] = between(cut, cut + length)
     frame.attrs["holdout_days"] = length
     return frame

@@ -38,6 +38,7 @@ _ASSUMED = {
 _ASSUMED_PARAMETERS = {
     "saved": ("Share of those about to leave whom a contact keeps", "share"),
     "lapse_weeks": ("Silence from which a customer is lapsed", "weeks"),
+    "raised": ("By how much of it an offer raises the chance of coming back", "share"),
     "incentive": ("Paid to a customer who comes back", "money"),
 }
 

@@ -29,6 +29,7 @@ beats: |
   - one {{ n }}
   - two {{ f }}
 typed: "{{ x | unit(unit) }}"
+ranged: "{{ estimate(value, low, high, 'money') }}"
 bare: "{{ f }} {{ nothing }} {{ day }}"
 flag: "{{ flag }}"
 safe: "{{ name | safe }}"
@@ -59,6 +60,10 @@ def test_numbers_are_formatted_and_words_chosen(sentences):
         "worth", value=4.6e6, low=4.3e6, high=4.9e6, n=1, customer="household", customers="households"
     )
     assert text == "$4.60 million, from $4.30 million to $4.90 million, from 1 household."
+
+
+def test_an_estimate_and_its_interval_are_written_together(sentences):
+    assert sentences().render("ranged", value=95.3, low=90.62, high=102.3) == "$95 (from $91 to $102)"
 
 
 def test_the_template_follows_the_data_and_keeps_lists(sentences):

@@ -84,7 +84,7 @@ def test_half_of_the_sales():
     [
         ([1.0], 0.2, "at least two"),
         ([1.0, np.nan], 0.2, "every customer needs an amount"),
-        ([0.0, -1.0], 0.2, "brought"),
+        ([0.0, -1.0], 0.2, "took back as much"),
         ([1, 2], 1.0, "top"),
     ],
 )

@@ -248,11 +248,17 @@ def test_recent_acquisition_by_hand():
     late = int((BASE["T"] <= 365).sum())  # 2024 has 366 days
     spent = float(COSTS["amount"].astype(float)[COSTS["period"] >= "2024"].sum())
     assert reason == "" and found.rate == pytest.approx(late * 7 / 366) and found.cost == pytest.approx(spent / late)
+    # with the last quarter on record alone, only its customers are counted
+    quarter, reason = recent_acquisition(BASE, COSTS[COSTS["period"] >= "2024-10"], START, END, 52)
+    won = int((BASE["T"] <= 91).sum())
+    spent = float(COSTS["amount"].astype(float)[COSTS["period"] >= "2024-10"].sum())
+    assert reason == "" and quarter.rate == pytest.approx(won * 7 / 92) and quarter.cost == pytest.approx(spent / won)
     for costs, base, words in (
         (None, BASE, "no costs"),
         (COSTS.assign(purpose="retain"), BASE, "no costs"),
         (COSTS, BASE[BASE["T"] > 366], "nobody new"),
-        (COSTS[COSTS["period"] < "2024"], BASE, "on record lately"),
+        (COSTS[COSTS["period"] < "2024"], BASE, "no whole month with costs"),
+        (COSTS.assign(amount=COSTS["amount"] * 0), BASE, "on record lately"),
     ):
         nothing, reason = recent_acquisition(base, costs, START, END, 52)
         assert nothing is None and words in reason

@@ -283,7 +283,7 @@ class Formatter:
         return [first, first + 1, first + 2]
 
     def _millions(self, numbers: list[Decimal], plain: list[str]) -> list[str]:
-        """Amounts of which some are millions: the same decimals where lengths differ by one, more where they look alike."""
+        """Amounts of millions: as many decimals where their lengths differ by one, more where they look alike."""
         if not all(map(_million, numbers)):
             return plain
         lengths = [number.adjusted() for number in numbers]

@@ -23,8 +23,8 @@ class Sentences:
 
     Templates may use the filters ``money``, ``share``, ``count``, ``number``, ``points``, ``days``, ``weeks``
     and ``date`` (with the formatter's own arguments, as in ``number(2)``), ``unit(name)`` for a unit that is itself
-    a fact, ``plural(one, other)``, and the functions ``interval(low, high, unit)`` and ``estimate(value, low, high, unit)``.
-    Numbers without a filter are written as counts or numbers. Text facts stay inert in Markdown and HTML.
+    a fact, ``plural(one, other)``, and the functions ``interval(low, high, unit)`` and ``estimate(value, low, high,
+    unit)``. Numbers without a filter are written as counts or numbers. Text facts stay inert in Markdown and HTML.
 
     Parameters
     ----------

@@ -32,7 +32,6 @@ PERIOD_DAYS = {
     "quarter": 91,
     "four_weeks": 28,
 }  # whole weeks, so that weekdays are the same
-_BOTH = ("grown", "flat", "shrunk")
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,9 @@ def concentration(amount: ArrayLike, top: float = 0.20, alpha: float = 0.05) -> 
     Raises
     ------
     RapportError
-        Fewer than two customers.
+        Fewer than two customers, or no positive amount.
     ValueError
-        An amount missing, no positive amount, or `top` outside (0, 1).
+        An amount missing, or `top` outside (0, 1).
     """
     given = np.asarray(amount, dtype=float)
     if not np.isfinite(given).all():
@@ -148,7 +148,9 @@ def concentration(amount: ArrayLike, top: float = 0.20, alpha: float = 0.05) -> 
         raise ValueError(f"concentration: top must lie between 0 and 1, not {top:g}")
     value = np.sort(np.maximum(given, 0.0))
     if value[-1] <= 0.0:
-        raise ValueError("concentration: no customer brought anything")
+        raise RapportError(
+            "valuation: every customer took back as much as they bought, so nothing is left to value; check the returns"
+        )
     z = float(stats.norm.ppf(1 - alpha / 2))
     share = 1.0 - float(lorenz(value, 1.0 - top))
     top_share = _on_logit(share, _top_share_error(value, top), z)

@@ -68,9 +68,14 @@ _NOTHING = pd.Series(dtype=float)
 
 
 def found_or_reason(make: Callable[[], T]) -> tuple[T | None, str]:
-    """What `make` gives, or None and what its error says after the name of the analysis."""
+    """What `make` gives, or None and what its error says after the name of the analysis.
+
+    Only what an analysis says on purpose is a reason: errors of a library's own kind are passed on.
+    """
     try:
         return make(), ""
+    except (np.linalg.LinAlgError, pd.errors.MergeError):
+        raise
     except ValueError as error:
         name, _, reason = str(error).partition(": ")
         return None, reason or name
@@ -107,9 +112,12 @@ def run_holdout(
     return found_or_reason(make)
 
 
-def base_facts(summary: pd.DataFrame, order_lines: ibis.Table, observed_to: datetime.date) -> dict[str, Any]:
-    """How many customers, how many came back, what they spent, and who is left out."""
+def base_facts(
+    summary: pd.DataFrame, order_lines: ibis.Table, observed_to: datetime.date, small_group: int = 10
+) -> dict[str, Any]:
+    """How many customers, how many came back, what they spent, and who is left out, where these are `small_group` or more."""
     out = without_purchase(order_lines, observed_to)
+    shown = out["customers"] >= small_group
     return {
         "total": len(summary),
         "repeaters": int((summary["frequency"] > 0).sum()),
@@ -117,8 +125,8 @@ def base_facts(summary: pd.DataFrame, order_lines: ibis.Table, observed_to: date
         "occasions": int((summary["frequency"] + 1).sum()),
         "spend": float(summary["spend"].sum()),
         "mean_spend": float(summary["spend"].mean()),
-        "left_out": out["customers"],
-        "left_out_spend": out["spend"],
+        "left_out": out["customers"] if shown else 0,
+        "left_out_spend": out["spend"] if shown else None,
         "observed_to": observed_to,
     }
 
@@ -160,7 +168,10 @@ def edges_for_people(edges: dict[str, Edges], fmt: Formatter, small_group: int =
             people = int(edge.counts[group])
             upper = edge.highest if group == bins - 1 else edge.values[group]
             lower = edge.lowest if group == 0 else edge.values[group - 1]
-            ranges.append(_range(lower, upper, group == 0, fmt, written) if people else "empty: ties")
+            whole = _range(lower, upper, group == 0, fmt, written) if people else "empty: ties"
+            # the highest amount is one customer's
+            single = people and written is not None and 0 < group == bins - 1
+            ranges.append(f"over {written[lower]}" if single else whole)
             counts.append("0" if not people else "few" if people < small_group else fmt.count(people))
         table[column], table[f"{column}_customers"] = ranges, counts
     return pd.DataFrame(table)
@@ -297,10 +308,10 @@ def _expected(groups: pd.DataFrame) -> str:
 
 def interval_width(value: CustomerValue) -> float:
     """Median width of a customer's interval relative to the customer's expected margin; NaN where unknown."""
-    frame = value.frame[value.frame["residual_value"] > 0]
+    frame = value.frame[value.frame["residual_value"].abs() > 0]
     if frame.empty:
         return float("nan")
-    return float(np.median((frame["clv_high"] - frame["clv_low"]) / frame["residual_value"]))
+    return float(np.median((frame["clv_high"] - frame["clv_low"]) / frame["residual_value"].abs()))
 
 
 def assumed(assumption: Any) -> float | None:

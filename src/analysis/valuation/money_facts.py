@@ -17,7 +17,6 @@ import pandas as pd
 from analysis.reporting.numbers import Formatter
 from analysis.valuation.acquisition import (
     ChannelValue,
-    SpendResponse,
     channel_value,
     margin_by_age,
     payback,
@@ -314,7 +313,7 @@ def recent_acquisition(
     observed_to: datetime.date,
     weeks: float,
 ) -> tuple[Acquisition | None, str]:
-    """How many new buyers a week the last year of whole observed periods brought, and at what cost each.
+    """How many new buyers a week the last year of whole periods with costs on record brought, and at what cost each.
 
     Parameters
     ----------
@@ -333,7 +332,8 @@ def recent_acquisition(
     def make() -> Acquisition:
         period, number = read_periods(acquire["period"])
         first, last = whole_periods(observed_from, observed_to, period)
-        first = max(first, last - PERIODS[period] + 1)
+        # customers of months before the books began, or after they end, were not won for nothing
+        first, last = max(first, last - PERIODS[period] + 1, int(number.min())), min(last, int(number.max()))
         if last < first:
             raise ValueError(f"acquisition: no whole {period} with costs of winning customers was observed")
         start, end = period_start(first, period), period_start(last + 1, period)
@@ -487,9 +487,12 @@ def run_channels(
     if value["residual_value"].isna().any():
         return None, _NOBODY
     settings = {"small_group": small_group, "seed": seed}
-    return found_or_reason(
+    found, reason = found_or_reason(
         lambda: channel_value(customers, value, marketing_costs, observed_from, observed_to, **settings)
     )
+    if found is not None and found.frame["customers"].sum() < small_group:
+        return None, "too few customers came while such costs are on record"
+    return found, reason
 
 
 def run_payback(
@@ -549,19 +552,6 @@ def channel_facts(found: ChannelValue, small_group: int = 10) -> dict[str, Any]:
         "worst_each": each.iloc[-1],
         "losing": int((each < 0).sum()),
         "outside": found.outside if found.outside >= small_group else 0,
-    }
-
-
-def _response_facts(response: SpendResponse, new_value: float | None) -> dict[str, Any]:
-    back = response.per_money(new_value) if new_value is not None else Estimate(math.nan)
-    elasticity = response.elasticity
-    return {
-        "elasticity": elasticity.value,
-        "elasticity_low": elasticity.low,
-        "elasticity_high": elasticity.high,
-        "back": back.value,
-        "back_low": back.low,
-        "back_high": back.high,
     }
 
 

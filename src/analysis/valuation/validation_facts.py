@@ -155,6 +155,8 @@ def run_early_warning(
     """
     if not value.known:
         return None, "nobody has come back yet, so nobody has a habit"
+    if value.margin is not None and value.margin <= 0:
+        return None, "the margin is not above 0, so keeping a customer brings no money"
     window = (observed_to - observed_from).days + 1
     values = _in_rhythm(summary, value, models, entry, window, annual_discount)
     gaps = purchase_gaps(order_lines, observed_to)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.reporting.numbers import Formatter
@@ -17,8 +16,6 @@ from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
 from analysis.valuation.track_record import TrackRecord
 from analysis.valuation.validation import ACTUAL, PERFECT, Validation, incremental
 from analysis.valuation.winback import ONE_TIME, REPEAT, WinBack
-
-_KIND_COLOURS = {"model": PALETTE[0], "heuristic": PALETTE[1], "learner": PALETTE[2], "score": PALETTE[3]}
 
 
 def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatter, cumulative: bool = True) -> Figure:
@@ -214,12 +211,6 @@ def track_record_groups(found: TrackRecord, fmt: Formatter, customers: str = "cu
     return fig
 
 
-def _dots(ax: Axes, value: pd.Series, low: pd.Series, high: pd.Series, at: np.ndarray, colour: str) -> None:
-    if len(value):
-        error = np.maximum([value - low, high - value], 0.0)
-        ax.errorbar(value, at, xerr=error, fmt="o", color=colour, elinewidth=1.8, capsize=3)
-
-
 def _words(name: str) -> str:
     return FORECAST_WORDS.get(name, name)
 
@@ -264,7 +255,9 @@ def holdout_by_recency(
     ax.set_xticks(at, [f"{group}\n{fmt.count(people)}" for group, people in names])
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(fmt.axis("number"))
-    ax.set(xlabel=f"Weeks since the last purchase; {customers} in the group", ylabel="Purchases in the holdout, mean")
+    ax.set(
+        xlabel=f"Weeks since the last purchase; {customers} in the group", ylabel="Purchases in the tested weeks, mean"
+    )
     ax.legend(loc="upper right")
     ax.set_title(_recency_title(table, model or heuristic))
     return fig
@@ -311,7 +304,7 @@ def tracking_by_month(found: Validation, model: str | None, heuristic: str, fmt:
     begins = weekly.loc[weekly["phase"] == "calibration", "ends_on"].max()
     ax.axvline(begins, color=QUIET, linewidth=1.2)
     ax.annotate(
-        "holdout",
+        "tested weeks",
         (begins, 0.02),
         xycoords=("data", "axes fraction"),
         xytext=(6, 2),
@@ -333,11 +326,11 @@ def tracking_by_month(found: Validation, model: str | None, heuristic: str, fmt:
 def _months_title(table: pd.DataFrame, name: str, fmt: Formatter) -> str:
     came = table[table["actual"] > 0]
     if came.empty:
-        return f"{as_subject(name)}: the holdout is too short, or too empty, to see from month to month"
+        return f"{as_subject(name)}: the tested weeks are too few, or too empty, to see from month to month"
     low, high = (_off(end, fmt) for end in (came["miss"].min(), came["miss"].max()))
     if low == high:
-        return f"{as_subject(name)} foresaw {low} purchases in four weeks of the holdout"
-    return f"{as_subject(name)} foresaw between {low} and {high} purchases in four weeks of the holdout"
+        return f"{as_subject(name)} foresaw {low} purchases in four of the tested weeks"
+    return f"{as_subject(name)} foresaw between {low} and {high} purchases in four of the tested weeks"
 
 
 def _off(miss: float, fmt: Formatter) -> str:
