@@ -46,7 +46,7 @@ reports: $(ENVIRONMENT)  ## run what changed and publish to reports/ (STUDY=name
 # All tests side by side, a file at a time; those that ARGS names one after the other, so that -s and --pdb work.
 test: $(ENVIRONMENT)  ## run all tests (ARGS= for pytest's arguments)
 	@# DuckDB's binding reports objects that live until the interpreter ends; harmless, and it would hide pytest's summary.
-	@$(PY) -m pytest $(or $(ARGS),--numprocesses $(JOBS) --dist loadfile) 2> >(grep -Ev '^nanobind: |^ - leaked |^ - \.\.\. skipped|nanobind\.readthedocs' >&2)
+	@$(PY) -m pytest $(or $(ARGS),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder) 2> >(grep -Ev '^nanobind: |^ - leaked |^ - \.\.\. skipped|nanobind\.readthedocs' >&2)
 
 scorecard: $(ENVIRONMENT)  ## simulated companies: what was planted, what was found (STUDY=name for one)
 	@$(PY) -m analysis.run scorecard $(STUDY) --jobs $(JOBS)

@@ -20,7 +20,8 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_LOOKS = ((WIDE, "light", True), (WIDE, "dark", False), (PHONE, "light", False), (PHONE, "dark", True))
+LOOKS = ((WIDE, "light", True), (WIDE, "dark", False), (PHONE, "light", False), (PHONE, "dark", True))
+APART = (LOOKS[1], LOOKS[2])  # both widths and colours
 
 
 @dataclass
@@ -105,13 +106,13 @@ def visit(opened: object, path: Path, width: int = WIDE, scheme: str = "light", 
     return seen
 
 
-def check_pages(pages: list[Path]) -> list[str]:
-    """The problems of pages in light and dark, on a desk and on a phone, with the code shown and hidden."""
+def check_pages(pages: list[Path], looks: tuple[tuple[int, str, bool], ...] = LOOKS) -> list[str]:
+    """The problems of pages in looks: width, colour scheme, and whether the code is shown."""
     with browser() as opened:
         return [
             problem
             for path in pages
-            for width, scheme, show_code in _LOOKS
+            for width, scheme, show_code in looks
             for problem in visit(opened, path, width, scheme, show_code=show_code).problems()
         ]
 

@@ -22,6 +22,7 @@ from analysis.valuation.covariate_effects import (
     set_aside,
 )
 from analysis.valuation.holdout import evaluate_holdout, resamples
+from tests.promises import assert_covers
 
 FMT = Formatter("en", "USD")
 WEEKS, LATER = 60, 13
@@ -126,16 +127,17 @@ def test_the_paired_interval_is_that_of_a_bootstrap_and_zero_for_the_same_foreca
 
 def test_intervals_cover_in_small_bases():
     truth = {level: TRUTH[level] for level in ("web", "store")}
-    hits, ratios = 0, 0
+    ends, planted = [], []
     for seed in range(20):
         frame, people = simulated(600, np.random.default_rng(100 + seed), truth=truth)
         found, _ = run_covariates(frame, people, None)
         if found is not None:
             row = effects_of(found).loc["store"]
             for side, planted_ratio in zip(found.sides, truth["store"], strict=False):
-                hits += row[f"{side}_low"] < planted_ratio < row[f"{side}_high"]
-                ratios += 1
-    assert ratios >= 30 and hits / ratios > 0.95 - 4 * np.sqrt(0.95 * 0.05 / ratios)
+                ends.append(np.log([row[f"{side}_low"], row[f"{side}_high"]]))
+                planted.append(np.log(planted_ratio))
+    assert len(ends) >= 30
+    assert_covers(ends, planted)
 
 
 def test_without_an_effect_nothing_is_found_and_p_values_are_uniform():

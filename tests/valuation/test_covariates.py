@@ -8,6 +8,7 @@ from scipy import optimize
 
 from analysis.valuation import BGNBD, ModelNotFitted, ParetoNBD, PurchaseResults
 from analysis.valuation.covariates import BGNBDCovariates, ParetoNBDCovariates
+from tests.promises import assert_covers
 
 MODELS = [
     (BGNBDCovariates, BGNBD, (0.8, 6.0, 0.9, 2.5)),
@@ -83,16 +84,14 @@ def test_planted_effects_are_found_again(model, plain, params):
 def test_intervals_of_the_coefficients_cover(model, plain, params):
     rng = np.random.default_rng(12)
     x, t_x, age, _, rate, dropout = simulate(model, params, 10_000, rng)
-    replications, size, usable, covered = 30, 800, 0, np.zeros(3)
-    for _ in range(replications):
-        rows = rng.choice(len(x), size, replace=False)
+    ends = []
+    for _ in range(40):
+        rows = rng.choice(len(x), 800, replace=False)
         fitted = model(x[rows], t_x[rows], age[rows], rate.iloc[rows], dropout.iloc[rows]).fit()
         if fitted.verdict.usable:
-            interval = fitted.conf_int().iloc[4:].to_numpy()
-            covered += (interval[:, 0] <= [*RATE, *DROPOUT]) & (interval[:, 1] >= [*RATE, *DROPOUT])
-            usable += 1
-    assert usable > 0.8 * replications
-    assert (covered / usable > 0.95 - 4 * np.sqrt(0.95 * 0.05 / usable)).all()
+            ends.append(fitted.conf_int().iloc[4:].to_numpy())
+    assert len(ends) > 32
+    assert_covers(ends, [*RATE, *DROPOUT])
 
 
 @pytest.mark.parametrize(("model", "plain", "params"), MODELS)

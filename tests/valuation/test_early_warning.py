@@ -208,6 +208,30 @@ def test_the_summary_agrees_with_the_list_and_hides_small_groups(warned):
     assert warn(base, top_share=0.2).watched == pytest.approx(0.2 * len(base), rel=0.05)
 
 
+def test_what_is_at_risk_with_the_best_who_have_no_rhythm_is_counted_apart(warned):
+    base = warned[0]
+    rare = pd.DataFrame(
+        {
+            "customer_id": ["x1", "x2", "x3"],
+            "gaps": 1,
+            "length": 30.0,
+            "log_gap": 3.0,
+            "silent_days": 90.0,
+            "gone": True,
+        }
+    )
+    both = pd.concat([base, rare], ignore_index=True)
+    values = both[["customer_id"]].assign(value_in_rhythm=1000.0 + 0.0 * both["gaps"], value_now=400.0)
+    values.loc[values["customer_id"] == "x2", "value_now"] = 1100.0  # worth more than in rhythm: nothing is at risk
+    values.loc[values["customer_id"] == "x3", "value_in_rhythm"] = 1.0  # not among the best
+    gaps = both.drop(columns="gone")
+    best, watched = len(both) - 1, gaps["gaps"].ge(8).sum()
+    found = early_warning(gaps, values, END, saved=0.2, top_share=best / len(both))
+    assert (found.best, found.watched) == (best, watched)
+    assert found.unwatched_at_risk == pytest.approx(600.0 * (best - watched - 1))
+    assert np.isnan(early_warning(gaps, values.drop(columns="value_now"), END, saved=0.2).unwatched_at_risk)
+
+
 def test_a_model_that_knows_leaving_gives_both_values():
     rng = np.random.default_rng(6)
     n = 400

@@ -463,7 +463,7 @@ def test_figures_say_their_finding(value, holdout, base):
 def test_a_range_of_spend_has_as_many_decimals_at_both_ends():
     edges = {name: edges_from_counts([12.5, 90.62, 101.7, 140.2, 865.15], [20] * 5) for name in MEASURES}
     shown = edges_for_people(edges, FMT)["spend"].tolist()
-    assert shown == ["$140 – $865", "$102 – $140", "$91 – $102", "$12 – $91", "$12"]
+    assert shown == ["over $140", "$102 – $140", "$91 – $102", "$12 – $91", "$12"]
 
 
 def test_parameters_refuse_what_they_do_not_know():

@@ -348,6 +348,19 @@ def test_channels_in_words_and_as_a_table():
         assert sentence(key, horizon=52, **facts)
 
 
+def test_channels_that_cost_money_and_brought_nobody_are_named():
+    none = COSTS[COSTS["channel"] == "web"]
+    costs = pd.concat([COSTS, none.assign(channel="radio"), none.assign(channel="fair", amount=Decimal(1))])
+    found, _ = run_channels(PEOPLE, VALUE.frame, costs, START, END)
+    facts = channel_facts(found)
+    spent = float(none["amount"].sum()) + len(none)
+    assert facts["idle"] == ["radio", "fair"] and facts["idle_cost"] == pytest.approx(spent)
+    ends = {"value": facts["best_each"], "low": facts["best_low"], "high": facts["best_high"]}
+    assert "went to radio, fair, through which nobody came" in sentence("channel_value", **ends, **facts)
+    many = facts | {"idle": ["a", "b", "c", "d"]}
+    assert "went to a, b, c and 1 more, through which nobody came" in sentence("channel_value", **ends, **many)
+
+
 def test_channels_are_refused_with_the_reason():
     blank = VALUE.frame.assign(residual_value=np.nan)
     for people, value, costs, words in (

@@ -13,6 +13,7 @@ from analysis.valuation.bg_nbd import BGNBD
 from analysis.valuation.mbg_nbd import MBGNBD
 from analysis.valuation.purchases import ModelNotFitted, PurchaseResults
 from analysis.valuation.sbg import SBG
+from tests.promises import assert_covers
 
 FLOW = (0.8, 6.0, 0.9, 2.5)
 # (model, k, parameters); the rate of an Erlang model is that of its stages
@@ -393,15 +394,12 @@ def test_contracts_planted_truth_is_found_again():
 
 
 def test_contract_intervals_cover():
-    rng, covered, truth = np.random.default_rng(2), np.zeros(2), (0.7 + 2.0, 2.0)
-    survival = 2.0 / truth[0] * 3.0 / (truth[0] + 1.0)
+    rng, ends = np.random.default_rng(2), []
     for _ in range(200):
         results = SBG.from_durations(*_contracts(0.7, 2.0, 1500, rng)).fit()
-        low, high = results.conf_int().loc["alpha"]
-        covered[0] += low <= 0.7 <= high
         band = results.interval(lambda r: r.survival(2)).iloc[0]
-        covered[1] += band["low"] <= survival <= band["high"]
-    assert (covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)).all()
+        ends.append([results.conf_int().loc["alpha"], band[["low", "high"]]])
+    assert_covers(ends, [0.7, 2.0 / 2.7 * 3.0 / 3.7])
 
 
 def test_contract_gradient_is_exact_and_three_ways_in_agree():

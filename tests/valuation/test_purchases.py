@@ -9,6 +9,7 @@ from scipy import integrate, optimize, special
 
 from analysis.valuation import BGNBD, NBD, ModelNotFitted, ParetoNBD, expected_cumulative
 from analysis.valuation.purchases import Cells
+from tests.promises import assert_covers
 
 BG = (0.8, 6.0, 0.9, 2.5)
 PARETO = (0.8, 6.0, 0.7, 10.0)
@@ -66,14 +67,11 @@ def test_a_planted_truth_is_found_again(model, params):
 def test_intervals_cover(model, params):
     rng = np.random.default_rng(11)
     pool = simulate(model, params, 60_000, rng)
-    replications, size = 200, 600
-    covered = np.zeros(2)
-    for _ in range(replications):
-        x, t_x, age, _ = pool[:, rng.choice(pool.shape[1], size, replace=False)]
-        interval = model(x, t_x, age).fit().conf_int().iloc[:2].to_numpy()
-        covered += (interval[:, 0] <= params[:2]) & (params[:2] <= interval[:, 1])
-    four_errors = 4 * np.sqrt(0.95 * 0.05 / replications)
-    assert (covered / replications > 0.95 - four_errors).all()
+    ends = []
+    for _ in range(200):
+        x, t_x, age, _ = pool[:, rng.choice(pool.shape[1], 600, replace=False)]
+        ends.append(model(x, t_x, age).fit().conf_int().iloc[:2].to_numpy())
+    assert_covers(ends, params[:2])
 
 
 @pytest.mark.parametrize(("model", "params"), ALL_MODELS)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.valuation.recalibration import Steps, clustered_share, cross_recalibrated, fit_steps, recalibrate
+from tests.promises import assert_covers
 
 
 def observed(n=3000, seed=1, gone=0.2, buys=0.9):
@@ -92,9 +93,9 @@ def test_the_interval_of_a_share_is_wider_where_customers_recur():
 
 
 def test_the_interval_of_a_share_covers():
-    rng, inside, runs = np.random.default_rng(5), 0, 200
-    for _ in range(runs):
+    rng, ends = np.random.default_rng(5), []
+    for _ in range(200):
         own = rng.beta(2, 4, 80)
         share = clustered_share(rng.random(240) < np.repeat(own, 3), np.repeat(np.arange(80), 3))
-        inside += share.low <= 1 / 3 <= share.high
-    assert inside / runs > 0.95 - 4 * np.sqrt(0.05 * 0.95 / runs)
+        ends.append((share.low, share.high))
+    assert_covers(ends, 1 / 3)

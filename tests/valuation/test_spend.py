@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from analysis.valuation import GammaGamma, ModelNotFitted
+from tests.promises import assert_covers
 
 TRUTH = (6.0, 4.0, 15.0)
 
@@ -26,12 +27,8 @@ def test_a_planted_truth_is_found_again():
 
 
 def test_intervals_cover():
-    rng, replications, hits = np.random.default_rng(2), 200, np.zeros(3)
-    for _ in range(replications):
-        x, mean, _ = simulate(600, rng)
-        ends = GammaGamma(x, mean).fit().conf_int().to_numpy()
-        hits += (ends[:, 0] <= TRUTH) & (ends[:, 1] >= TRUTH)
-    assert (hits / replications > 0.95 - 4 * np.sqrt(0.95 * 0.05 / replications)).all()
+    rng = np.random.default_rng(2)
+    assert_covers([GammaGamma(*simulate(600, rng)[:2]).fit().conf_int() for _ in range(200)], TRUTH)
 
 
 def test_expected_spend_is_calibrated():

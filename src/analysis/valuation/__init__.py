@@ -40,6 +40,7 @@ from analysis.valuation.equity import Acquisition, CustomerEquity, customer_equi
 from analysis.valuation.facts import (
     EDGE_COLUMNS,
     MODEL_COLUMNS,
+    ORIGIN_COLUMNS,
     PARAMETER_COLUMNS,
     SCORE_COLUMNS,
     assumed,
@@ -53,6 +54,7 @@ from analysis.valuation.facts import (
     interval_width,
     margin_facts,
     model_facts,
+    origins_for_people,
     run_holdout,
     scores_for_people,
     shift_facts,
@@ -60,10 +62,8 @@ from analysis.valuation.facts import (
 )
 from analysis.valuation.holdout import Holdout, by_frequency, earlier_holdouts, evaluate_holdout
 from analysis.valuation.lifetime import (
-    ORIGIN_COLUMNS,
     CustomerValue,
     customer_value,
-    origins_for_people,
     value_groups,
     weekly_discount,
     with_group_limits,

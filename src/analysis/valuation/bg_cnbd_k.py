@@ -18,6 +18,7 @@ Journal of Research in Marketing 38(1), 194–215, for these models.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -57,6 +58,36 @@ def _stage_weights(r: float, alpha: float, k: int, cells: Cells) -> tuple[Array,
         weight[j] = weight[j - 1] * share * ((c + j - 1.0) / j)
         slope[j] = slope[j - 1] + 1.0 / (c + j - 1.0)
     return weight, slope
+
+
+def draw_lives(
+    params: Sequence[float], k: int, at_once: bool, cells: Cells, rng: np.random.Generator, size: int
+) -> tuple[Array, Array, Array]:
+    """Customers who are still there, drawn given their histories; with k = 1 those of (M)BG/NBD.
+
+    Parameters
+    ----------
+    params : r, alpha, a, b
+    k : int
+        Stages from one purchase to the next.
+    at_once : bool
+        Whether a customer may leave after the first purchase.
+    cells : Cells
+        With the cell of every customer.
+
+    Returns
+    -------
+    rate, leave, passed : arrays of shape (size, customers)
+        Rate of stages, probability of leaving after a purchase, and stages passed since the last one.
+    """
+    r, alpha, a, b = params
+    weight = _stage_weights(r, alpha, k, cells)[0]
+    reached = np.cumsum(weight / weight.sum(axis=0), axis=0)[:-1, cells.index]
+    x, age = cells.x[cells.index], cells.T[cells.index]
+    passed = (rng.random((size, len(x)))[None] > reached[:, None, :]).sum(axis=0)
+    rate = rng.gamma(r + k * x + passed) / (alpha + age)
+    leave = np.clip(rng.beta(a, b + x + at_once, size=rate.shape), 1e-15, 1.0)
+    return rate, leave, passed
 
 
 def _log_leaving(r: float, alpha: float, a: float, b: float, k: int, at_once: bool, cells: Cells) -> Array:
@@ -241,16 +272,10 @@ class BGCNBDkResults(PurchaseResults):
     ) -> tuple[Array, Array]:
         """Draw futures of length `t`: purchases and time spent as a customer, each (size, customers)."""
         t, _ = checked_horizon(t, endless=False)
-        r, alpha, a, b, k, at_once = self._parts()
+        *params, k, at_once = self._parts()
         cells = Cells.of(frequency, recency, T)
-        x, age = np.asarray(frequency, dtype=float), np.asarray(T, dtype=float)
-        shape = (size, len(x))
-        alive = rng.random(shape) < self._alive_cells(cells)[cells.index]
-        weight = _stage_weights(r, alpha, k, cells)[0]
-        reached = np.cumsum(weight / weight.sum(axis=0), axis=0)[:-1, cells.index]
-        passed = (rng.random(shape)[None] > reached[:, None, :]).sum(axis=0)
-        rate = rng.gamma(r + k * x + passed) / (alpha + age)
-        leave = np.clip(rng.beta(a, b + x + at_once, size=shape), 1e-15, 1.0)
+        alive = rng.random((size, len(cells.index))) < self._alive_cells(cells)[cells.index]
+        rate, leave, passed = draw_lives(params, k, at_once, cells, rng, size)
         stages = rng.poisson(rate * t)
         last = rng.geometric(leave)
         possible = (stages + passed) // k

@@ -182,8 +182,7 @@ def _split(
     order_lines: ibis.Table, cut: datetime.date, end: datetime.date, split: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     split = calibration_holdout(order_lines, cut, end) if split is None else split
-    summary = customer_summary(order_lines, cut)
-    spend = to_frame(summary.select("customer_id", "spend", "recency_days"))
+    spend = to_frame(customer_summary(order_lines, cut, columns=("spend", "recency_days")))
     frame = split.merge(spend, on="customer_id", validate="one_to_one")
     frame.attrs = dict(split.attrs)
     return frame

@@ -29,6 +29,7 @@ from analysis.valuation.facts import found_or_reason
 from analysis.valuation.figures import FORECAST_WORDS
 from analysis.valuation.holdout import Holdout
 from analysis.valuation.purchases import Array
+from analysis.valuation.summary import in_weeks
 
 NOT_STATED = "not stated"
 LEVEL = 0.05
@@ -342,7 +343,7 @@ def _fitted(
     design = _named(dummies)
     for given in dict.fromkeys((sides, _SIDES[:1])):
         try:
-            found = model(*_histories(frame), **dict.fromkeys(given, design)).fit()
+            found = model(*in_weeks(frame), **dict.fromkeys(given, design)).fit()
         except ValueError:  # the data cannot carry the model, or the groups are not all there
             return None
         if found.verdict.usable:
@@ -352,10 +353,6 @@ def _fitted(
 
 def _named(dummies: pd.DataFrame) -> pd.DataFrame:
     return dummies.set_axis([f"{trait}: {level}" for trait, level in dummies.columns], axis=1)
-
-
-def _histories(frame: pd.DataFrame) -> tuple[Array, Array, Array]:
-    return tuple(frame[c].to_numpy(float) / d for c, d in (("frequency", 1.0), ("recency", 7.0), ("T", 7.0)))
 
 
 def _compared(found: CovariateResults) -> pd.DataFrame:
@@ -451,7 +448,7 @@ def _gains(
     if fit is None:
         return none(f"{name} could not be fitted with traits before the held-out weeks")
     design, actual = _named(seen), split["holdout_frequency"].to_numpy(float)
-    errors = fit.expected_purchases(holdout.weeks, *_histories(split), rate=design, dropout=design) - actual
+    errors = fit.expected_purchases(holdout.weeks, *in_weeks(split), rate=design, dropout=design) - actual
     before, best = (holdout.forecast(forecast)[known] - actual for forecast in (name, holdout.best))
     return paired_gain(errors, before), paired_gain(errors, best), float(np.sqrt(np.mean(before**2)))
 

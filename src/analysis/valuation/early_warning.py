@@ -34,9 +34,10 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from analysis.valuation.concentration import Estimate
+from analysis.valuation.intervals import Z95
 from analysis.valuation.purchases import Array, ModelNotFitted, maximise
 from analysis.valuation.recalibration import Recalibration, Replay
-from analysis.valuation.summary import DAYS_PER_WEEK, purchase_days, to_frame
+from analysis.valuation.summary import in_weeks, purchase_days, to_frame
 
 BROKE, DRIFTING, IN_RHYTHM = "broke", "drifting", "in rhythm"
 _LEAST_WATCHED = 30
@@ -132,8 +133,8 @@ class Watched:
         The largest p that is an alarm; 0 where there is none.
     rhythm : Rhythm
     mixture : Mixture
-    best : int
-        Customers among the best, with a rhythm or without.
+    unwatched : DataFrame
+        `values` of the best without a rhythm.
     """
 
     frame: pd.DataFrame
@@ -142,7 +143,7 @@ class Watched:
     threshold: float
     rhythm: Rhythm
     mixture: Mixture
-    best: int
+    unwatched: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,8 @@ class EarlyWarning:
         The last observed day.
     best : int
         Customers among the best `top_share`, of whom those with a rhythm are watched.
+    unwatched_at_risk : float
+        Money over the horizon that the others would bring in rhythm and, by the model, will not; NaN where no model knows.
     least_gaps : int
         Gaps that a rhythm needs.
     replay : Replay or None
@@ -211,6 +214,7 @@ class EarlyWarning:
     mixture: Mixture
     observed_to: datetime.date
     best: int
+    unwatched_at_risk: float
     least_gaps: int
     replay: Replay | None = None
     replay_reason: str = ""
@@ -317,14 +321,14 @@ def watch(
     overdue: float = 0.80,
 ) -> Watched:
     """Find the best customers who have a rhythm, and how unusual their silence is; see :func:`early_warning`."""
+    values = values.assign(value_now=values.get("value_now", np.nan))
     frame = gaps[gaps["gaps"] >= least_gaps].merge(values, on="customer_id", validate="one_to_one")
-    if "value_now" not in frame:
-        frame["value_now"] = np.nan
     # the rhythm is learnt from all who have one: the best alone would make an unusual base look usual
     rhythm = fit_rhythm(frame)
     worth = values["value_in_rhythm"]
     least = worth.nlargest(max(1, round(top_share * len(values)))).min() if worth.notna().any() else np.nan
-    frame = frame[(frame["value_in_rhythm"] >= least) & (frame["value_in_rhythm"] > 0)].reset_index(drop=True)
+    best = values[(worth >= least) & (worth > 0)]
+    frame = frame[frame["customer_id"].isin(best["customer_id"])].reset_index(drop=True)
     if len(frame) < _LEAST_WATCHED:
         raise ModelNotFitted(
             f"early warning: {len(frame)} of the best customers have a rhythm, {_LEAST_WATCHED} are needed to tell a break "
@@ -333,7 +337,8 @@ def watch(
     p = rhythm.still_silent(frame["silent_days"], frame["gaps"], frame["length"])
     threshold = _benjamini_hochberg(p, false_share)
     stage = np.where(p <= threshold, BROKE, np.where(p <= 1.0 - overdue, DRIFTING, IN_RHYTHM))
-    return Watched(frame, p, stage, threshold, rhythm, fit_mixture(p), int(((worth >= least) & (worth > 0)).sum()))
+    unwatched = best[~best["customer_id"].isin(frame["customer_id"])]
+    return Watched(frame, p, stage, threshold, rhythm, fit_mixture(p), unwatched)
 
 
 def early_warning(
@@ -452,7 +457,8 @@ def early_warning(
         rhythm=found.rhythm,
         mixture=found.mixture,
         observed_to=observed_to,
-        best=found.best,
+        best=len(frame) + len(found.unwatched),
+        unwatched_at_risk=_no_longer_expected(found.unwatched),
         least_gaps=least_gaps,
         replay=replay,
     )
@@ -503,11 +509,7 @@ def values_in_rhythm(
         return base[["customer_id"]].assign(value_in_rhythm=base["residual_value"] if known else sales)
     if not results.model.can_leave or horizon_weeks is None:
         raise ValueError("early warning: needs a model in which customers can leave, and its horizon")
-    x, t_x, age = (
-        base["frequency"].to_numpy(float),
-        base["recency"].to_numpy(float) / DAYS_PER_WEEK,
-        base["T"].to_numpy(float) / DAYS_PER_WEEK,
-    )
+    x, t_x, age = in_weeks(base)
     each = base["expected_spend"].to_numpy(float) * margin
     return base[["customer_id"]].assign(
         value_in_rhythm=results.expected_purchases(horizon_weeks, x, t_x, t_x, discount=discount) * each,
@@ -520,6 +522,13 @@ def _benjamini_hochberg(p: Array, false_share: float) -> float:
     ordered = np.sort(p)
     passed = np.flatnonzero(ordered <= false_share * np.arange(1, len(p) + 1) / len(p))
     return float(ordered[passed[-1]]) if len(passed) else 0.0
+
+
+def _no_longer_expected(unwatched: pd.DataFrame) -> float:
+    """What a model no longer expects of customers without a rhythm, money."""
+    if unwatched["value_now"].isna().any():
+        return np.nan
+    return float(np.maximum(unwatched["value_in_rhythm"] - unwatched["value_now"], 0.0).sum())
 
 
 def _value_now(found: Watched, alive: Array, learned: Recalibration | None) -> pd.Series:
@@ -542,7 +551,7 @@ def _false_alarms(found: Watched, alive: Array, replayed: bool) -> Estimate:
         still_there = found.mixture.still_there * len(found.p)
         expected = min(still_there * found.threshold, float(alarms))
         variance = still_there * found.threshold * (1.0 - found.threshold)
-    half = 1.959964 * np.sqrt(variance)
+    half = Z95 * np.sqrt(variance)
     return Estimate(expected, max(float(expected - half), 0.0), min(float(expected + half), float(alarms)))
 
 

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.valuation.bg_cnbd_k import BGCNBDkResults
+from analysis.valuation.bg_cnbd_k import BGCNBDkResults, draw_lives
 from analysis.valuation.bg_nbd import BGNBDResults
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.holdout import expected_spend
+from analysis.valuation.intervals import Z95
 from analysis.valuation.lifetime import CustomerValue, mean_discount, weekly_discount
 from analysis.valuation.mbg_nbd import MBGNBDResults
 from analysis.valuation.models import FittedModels
-from analysis.valuation.purchases import Array, PurchaseResults
-from analysis.valuation.summary import DAYS_PER_WEEK
+from analysis.valuation.purchases import Array, Cells, PurchaseResults
+from analysis.valuation.summary import DAYS_PER_WEEK, in_weeks
 
-_Z = 1.959964
 _DRAWS = 60  # sets of parameters
 _CUSTOMERS = 4_000  # that represent a larger base
 _FUTURES = 20  # a customer, behind the part of chance
@@ -70,7 +70,7 @@ def endless_value(
     total = _sum(results, models, base, delta, seed)
     at = _drawn(results, models, part, delta, seed) / _sum(results, models, part, delta, seed)
     doubt = value.sales_doubt or 0.0
-    other = _Z * float(np.hypot(_by_chance(results, models, part, delta, seed) / np.sqrt(stride), doubt))
+    other = Z95 * float(np.hypot(_by_chance(results, models, part, delta, seed) / np.sqrt(stride), doubt))
     low, high = np.quantile(at, [0.025, 0.975])
     ends = (
         max(1.0 - float(np.hypot(max(1.0 - low, 0.0), other)), 0.0),
@@ -92,7 +92,9 @@ def endless_facts(endless: Estimate, value: CustomerValue) -> dict[str, Any]:
         "horizon": value.horizon_weeks,
         "within": value.headline.value / endless.value if known and endless.value > 0 else None,
         "kind": "sales" if value.margin is None else "margin",
-        "tested_weeks": None if tests is None else (tests["until"] - tests["origin"]).map(lambda d: d.days).max() / 7.0,
+        "tested_weeks": None
+        if tests is None
+        else (tests["until"] - tests["origin"]).map(lambda d: d.days).max() / DAYS_PER_WEEK,
     }
 
 
@@ -112,7 +114,7 @@ def _impossible(value: CustomerValue, models: FittedModels, discount_rate: float
 
 def _sum(results: PurchaseResults, models: FittedModels, base: pd.DataFrame, delta: float, seed: int) -> float:
     """Expected discounted sales of a base without end, money."""
-    return float(endless_purchases(results, *_weeks(base), delta, seed) @ expected_spend(models, base))
+    return float(endless_purchases(results, *in_weeks(base), delta, seed) @ expected_spend(models, base))
 
 
 def _drawn(results: PurchaseResults, models: FittedModels, base: pd.DataFrame, delta: float, seed: int) -> Array:
@@ -120,7 +122,7 @@ def _drawn(results: PurchaseResults, models: FittedModels, base: pd.DataFrame, d
     rng = np.random.default_rng(seed)
     purchases = results.draw_params(_DRAWS, rng)
     spends = [None] * _DRAWS if models.spend is None else models.spend.draw_params(_DRAWS, rng)
-    weeks, fixed = _weeks(base), expected_spend(models, base)
+    weeks, fixed = in_weeks(base), expected_spend(models, base)
 
     def one(params: Array, spend: Array | None) -> float:
         each = fixed
@@ -134,7 +136,7 @@ def _drawn(results: PurchaseResults, models: FittedModels, base: pd.DataFrame, d
 def _by_chance(results: PurchaseResults, models: FittedModels, base: pd.DataFrame, delta: float, seed: int) -> float:
     """Standard deviation of discounted sales, as a share, from what customers do by chance."""
     rng = np.random.default_rng(seed)
-    x, t_x, age = _weeks(base)
+    x, t_x, age = in_weeks(base)
     bought, active = results.simulate_future(-np.log(_LEFT) / delta, x, t_x, age, rng, size=_FUTURES)
     if models.spend is None:
         money = bought * expected_spend(models, base)
@@ -166,33 +168,9 @@ def endless_purchases(
         return results.expected_purchases(np.inf, frequency, recency, T, discount=discount)
     rng = np.random.default_rng(seed)
     size, k = max(20, _LIVES // max(len(frequency), 1)), getattr(results, "k", 1)
-    rate, leave, passed = _lives(results, k, frequency, recency, T, rng, size)
+    at_once = getattr(results.model, "at_once", isinstance(results, MBGNBDResults))
+    cells = Cells.of(frequency, recency, T)
+    rate, leave, passed = draw_lives(results.params.to_numpy(), k, at_once, cells, rng, size)
     share = rate / (rate + discount)
     each = share ** (k - passed) / (1.0 - (1.0 - leave) * share**k)
     return results.probability_alive(frequency, recency, T) * each.mean(axis=0)
-
-
-def _lives(
-    results: PurchaseResults, k: int, frequency: Array, recency: Array, T: Array, rng: np.random.Generator, size: int
-) -> tuple[Array, Array, Array]:
-    """Rate of stages, probability of leaving after a purchase, and stages passed since the last one, of customers who are
-    still there: each (size, customers).
-    """
-    r, alpha, a, b = results.params.to_numpy()
-    c = r + k * frequency
-    silence = (T - recency) / (alpha + T)
-    weight = np.ones((k, len(c)))
-    for j in range(1, k):
-        weight[j] = weight[j - 1] * silence * (c + j - 1.0) / j
-    reached = np.cumsum(weight / weight.sum(axis=0), axis=0)[:-1]
-    u = rng.random((size, len(c)))
-    passed = (u[None] > reached[:, None, :]).sum(axis=0)
-    rate = rng.gamma(c + passed) / (alpha + T)
-    at_once = getattr(results.model, "at_once", isinstance(results, MBGNBDResults))
-    leave = rng.beta(a, b + frequency + at_once, size=u.shape)
-    return rate, leave, passed
-
-
-def _weeks(base: pd.DataFrame) -> tuple[Array, Array, Array]:
-    times = (base[name].to_numpy(float) / DAYS_PER_WEEK for name in ("recency", "T"))
-    return (base["frequency"].to_numpy(float), *times)

@@ -41,9 +41,10 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
 from analysis.valuation.concentration import Estimate
+from analysis.valuation.intervals import Z95
 from analysis.valuation.lifetime import WEEKS_PER_YEAR, mean_discount, weekly_discount
 from analysis.valuation.purchases import Array, Cells, ModelNotFitted, PurchaseResults
-from analysis.valuation.summary import DAYS_PER_WEEK
+from analysis.valuation.summary import in_weeks
 
 DRIVERS = ("retention", "margin", "discount_rate", "acquisition_cost")
 TELLS_LEAVING = ("Pareto/NBD", "BG/NBD", "MBG/NBD")  # models whose :func:`survival` is known
@@ -53,7 +54,6 @@ _MOMENT = 1e-6  # of the horizon, for the rate of today
 _FUTURES = 20_000  # simulated futures of a new customer
 _FAR = 9.9  # times the discount rate: e^−9.9 of a purchase's value is left
 _THINNED = 4_000  # distinct customers behind the endless bias
-_Z = float(stats.norm.ppf(0.975))  # of the ranges of values
 _NODES, _WEIGHTS = leggauss(64)
 
 Equity = Callable[[dict[str, float]], float]
@@ -409,10 +409,9 @@ def customer_equity(
     money = np.asarray(margin_per_purchase, dtype=float)
     _check(results, summary, money, horizon_weeks, discount_rate, acquisition, present)
     mean = float(money.mean())
-    times = (summary[name].to_numpy(float) / DAYS_PER_WEEK for name in ("recency", "T"))
     case = _Case(
         results=results,
-        base=_Base.of(summary["frequency"], *times, money),
+        base=_Base.of(*in_weeks(summary), money),
         new_money=mean if new_margin_per_purchase is None else new_margin_per_purchase,
         horizon=horizon_weeks,
         annual_rate=discount_rate,
@@ -489,7 +488,7 @@ def _predicted(
     if present.high is None:
         return present, future, Estimate(total, reason=present.reason)
     # what the given range holds beside doubt and parameters is the chance of present customers
-    spread = ((present.high - present.value) / _Z) ** 2
+    spread = ((present.high - present.value) / Z95) ** 2
     left = max(spread - (doubt * present.value) ** 2 - errors[0] ** 2, 0.0)
     half = z * math.hypot(doubt * (present.value + brought), errors[2], by_chance, math.sqrt(left))
     return present, future, Estimate(total, total - half, total + half)

@@ -52,6 +52,14 @@ SCORE_COLUMNS = {
     "total": ("Purchases foreseen", "count"),
     "total_error": ("Total error", "share"),
 }
+ORIGIN_COLUMNS = {
+    "origin": ("Known up to", "text"),
+    "forecast": ("Forecast", "text"),
+    "foreseen": ("Purchases foreseen", "count"),
+    "came": ("Purchases that came", "count"),
+    "miss": ("Miss", "share"),
+    "beyond": ("Of it beyond chance", "share"),
+}
 # What is expected comes first: a phone shows two columns.
 _GROUP_COLUMNS = {
     "group": ("Group", "count"),
@@ -185,6 +193,17 @@ def _range(lower: float, upper: float, lowest: bool, fmt: Formatter, written: di
     if lowest:
         return written[upper] if lower == upper else f"up to {written[upper]}"
     return f"{written[lower]} – {written[upper]}"
+
+
+def origins_for_people(value: CustomerValue, fmt: Formatter) -> pd.DataFrame:
+    """The tests behind the ranges of totals, earliest first, with days and forecasts in words; empty without a holdout."""
+    if value.doubt is None:
+        return pd.DataFrame(columns=list(ORIGIN_COLUMNS))
+    tests = value.doubt.tests
+    return tests.assign(
+        origin=[fmt.date(day) for day in tests["origin"]],
+        forecast=[FORECAST_WORDS.get(name, name) for name in tests["forecast"]],
+    )[list(ORIGIN_COLUMNS)]
 
 
 def model_facts(models: FittedModels) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Intervals of shares."""
+"""Intervals of shares, and the half width of normal ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis.valuation.purchases import Array
+
+Z95 = 1.959964  # standard errors to either side of a normal estimate that hold 95 %
 
 
 def share_interval(successes: ArrayLike, n: ArrayLike, alpha: float = 0.05) -> tuple[Array, Array]:

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.reporting.numbers import Formatter
 from analysis.valuation.concentration import Estimate
 from analysis.valuation.holdout import (
     HEURISTICS,
@@ -38,11 +37,12 @@ from analysis.valuation.holdout import (
     expected_spend,
     same_rate,
 )
+from analysis.valuation.intervals import Z95
 from analysis.valuation.models import FittedModels
 from analysis.valuation.pareto_nbd import ParetoNBD
 from analysis.valuation.purchases import Array, PurchaseResults
 from analysis.valuation.spend import GammaGammaResults
-from analysis.valuation.summary import DAYS_PER_WEEK
+from analysis.valuation.summary import DAYS_PER_WEEK, in_weeks
 
 WEEKS_PER_YEAR = 365.25 / DAYS_PER_WEEK
 _CHUNK = 20_000
@@ -50,15 +50,6 @@ _REPEATS = 8  # futures at each drawn set of parameters
 _FUTURES = 20  # a customer, behind the variance of the base's total
 _STEP = 1e-3  # of a standard error, for derivatives
 _SMALLEST_GROUP = 30
-ORIGIN_COLUMNS = {
-    "origin": ("Known up to", "text"),
-    "forecast": ("Forecast", "text"),
-    "foreseen": ("Purchases foreseen", "count"),
-    "came": ("Purchases that came", "count"),
-    "miss": ("Miss", "share"),
-    "beyond": ("Of it beyond chance", "share"),
-}
-_WORDS = {SAME_RATE: "same rate as before", LAST_PERIOD: "weeks before, repeated"}
 _TEST_GROUPS = 10
 _TEST_CUSTOMERS = 4_000  # that represent the base where a test's chance is measured
 
@@ -265,12 +256,12 @@ def customer_value(
     share = margin_share(base, margin_rate)
     spend = expected_spend(models, base)
     alive_model, alive_reason = _alive_source(models, entry)
-    alive = models.purchases[alive_model].probability_alive(*_weeks(base)) if alive_model else None
+    alive = models.purchases[alive_model].probability_alive(*in_weeks(base)) if alive_model else None
 
     if name in models.purchases:
         results = models.purchases[name]
-        purchases = results.expected_purchases(horizon_weeks, *_weeks(base))
-        discounted = results.expected_purchases(horizon_weeks, *_weeks(base), discount=discount)
+        purchases = results.expected_purchases(horizon_weeks, *in_weeks(base))
+        discounted = results.expected_purchases(horizon_weeks, *in_weeks(base), discount=discount)
         sales = discounted * spend
         low, high = _simulated(base, models, name, horizon_weeks, discount, spend, draws, seed)
         # where a purchase is less likely than 1 in 20 the limits are both zero and would leave the mean outside
@@ -413,31 +404,12 @@ def with_group_limits(
     group = best_first(_worth(value.frame), base["customer_id"], count)
     spread = _spread(base, models, value.forecast, holdout, value.horizon_weeks, seed, group)[1, :count]
     known = holdout is not None and value.doubt is not None
-    half = 1.959964 * np.abs(mean) * np.hypot(spread, value.doubt.of_groups(np.abs(mean)) if known else 0.0)
+    half = Z95 * np.abs(mean) * np.hypot(spread, value.doubt.of_groups(np.abs(mean)) if known else 0.0)
     # what is bought is not below 0, so money is not beyond 0 on the other side of what is expected
     low, high = (mean + side * half for side in (-1.0, 1.0))
     return groups.assign(
         group_low=np.where(mean > 0, np.maximum(low, 0.0), low),
         group_high=np.where(mean < 0, np.minimum(high, 0.0), high),
-    )
-
-
-def origins_for_people(value: CustomerValue, fmt: Formatter) -> pd.DataFrame:
-    """The tests behind the ranges of totals, earliest first, with days and forecasts in words; empty without a holdout."""
-    if value.doubt is None:
-        return pd.DataFrame(columns=list(ORIGIN_COLUMNS))
-    tests = value.doubt.tests
-    return tests.assign(
-        origin=[fmt.date(day) for day in tests["origin"]],
-        forecast=[_WORDS.get(name, name) for name in tests["forecast"]],
-    )[list(ORIGIN_COLUMNS)]
-
-
-def _weeks(base: pd.DataFrame) -> tuple[Array, Array, Array]:
-    return (
-        base["frequency"].to_numpy(float),
-        base["recency"].to_numpy(float) / DAYS_PER_WEEK,
-        base["T"].to_numpy(float) / DAYS_PER_WEEK,
     )
 
 
@@ -492,7 +464,7 @@ def _simulated(
     rng = np.random.default_rng(seed)
     purchase_params = results.draw_params(sets, rng)
     spend_params = models.spend.draw_params(sets, rng) if models.spend is not None else None
-    x, t_x, age = _weeks(base)
+    x, t_x, age = in_weeks(base)
     mean = base["monetary_value"].to_numpy(float)
     low, high = np.empty(len(base)), np.empty(len(base))
     for start in range(0, len(base), _CHUNK):
@@ -565,7 +537,7 @@ def _spread(
     stride = -(-len(base) // most)
     part, results, rng = base.iloc[::stride], models.purchases[name], np.random.default_rng(seed)
     group = group[::stride]
-    weeks, spend = _weeks(part), expected_spend(models, part)
+    weeks, spend = in_weeks(part), expected_spend(models, part)
     bought, _ = results.simulate_future(horizon, *weeks, rng, size=_FUTURES)
     if models.spend is None:
         money = bought * spend
@@ -671,7 +643,7 @@ def _total(value: float, spread: float, doubt: float | None) -> Estimate:
         return Estimate(value, reason="nobody has come back yet, so there is nothing to expect a value from")
     if not np.isfinite(spread):
         return Estimate(value, reason="the observed period is too short, or the base too small, to test the forecast")
-    half = 1.959964 * value * float(np.hypot(spread, doubt or 0.0))
+    half = Z95 * value * float(np.hypot(spread, doubt or 0.0))
     return Estimate(value, max(value - half, 0.0), value + half)
 
 

@@ -535,8 +535,13 @@ def _pays_back(paid: Estimate | None, fmt: Formatter) -> str:
 
 
 def channel_facts(found: ChannelValue, small_group: int = 10) -> dict[str, Any]:
-    """The facts of the channel sentences: the best and the worst by what a customer brings after cost."""
-    table = found.frame[found.frame["customers"] > 0]
+    """The facts of the channel sentences: the best and the worst by what a customer brings after cost.
+
+    `idle` are the channels that cost money and brought nobody, the dearest first, and `idle_cost` what they cost.
+    """
+    brought = found.frame["customers"] > 0
+    table = found.frame[brought]
+    idle = found.frame[~brought & (found.frame["cost"] > 0)].sort_values("cost", ascending=False, kind="stable")
     each = (table["net"] / table["customers"]).sort_values(ascending=False, kind="stable")
     best, worst = table.loc[each.index[0]], table.loc[each.index[-1]]
     known = pd.notna(best["net_low"])
@@ -551,6 +556,8 @@ def channel_facts(found: ChannelValue, small_group: int = 10) -> dict[str, Any]:
         "worst": worst["channel"],
         "worst_each": each.iloc[-1],
         "losing": int((each < 0).sum()),
+        "idle": idle["channel"].tolist(),
+        "idle_cost": float(idle["cost"].sum()),
         "outside": found.outside if found.outside >= small_group else 0,
     }
 

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from analysis.valuation.concentration import Estimate
+from analysis.valuation.intervals import Z95
 from analysis.valuation.lifetime import mean_discount
 from analysis.valuation.purchases import Array
 from analysis.valuation.summary import DAYS_PER_WEEK, to_frame, within
@@ -308,9 +309,9 @@ def _total(
     moves = np.where(measured & (gap > 0) & (gap < cap), worth, 0.0)
     cells, first = np.unique(peers["cell"][measured], return_index=True)
     slope = np.bincount(peers["cell"][measured], weights=moves[measured], minlength=int(cells[-1]) + 1)[cells]
-    error = ((peers["high"] - peers["low"]) / (2 * 1.959964))[measured][first]
+    error = ((peers["high"] - peers["low"]) / (2 * Z95))[measured][first]
     # a forecast that is off by a share for everybody moves levels, own and peers', and so the room, by that share
-    half = 1.959964 * math.hypot(math.sqrt(float(np.square(slope * error).sum())), doubt * value)
+    half = Z95 * math.hypot(math.sqrt(float(np.square(slope * error).sum())), doubt * value)
     if half == 0.0:
         return Estimate(value, reason="peers do not differ, so there is nothing to vary")
     return Estimate(value, max(value - half, 0.0), value + half)

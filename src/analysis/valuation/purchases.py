@@ -1012,6 +1012,20 @@ class Estimates:
         frame = pd.concat([self.params, self.bse, self.conf_int()], axis=1)
         return frame.rename_axis("parameter").reset_index()
 
+    def _saved(self, settings: dict[str, object], unit: str) -> str:
+        """The estimates as JSON text, with what else the model needs to score and the unit that it counts in."""
+        return SavedFit(
+            model=self.name,
+            params=self.params,
+            log_cov=self.log_cov,
+            llf=self.llf,
+            nobs=self.nobs,
+            status=self.verdict.status,
+            reason=self.verdict.reason,
+            settings=settings,
+            unit=unit,
+        ).to_json()
+
     def with_params(self, params: ArrayLike) -> Self:
         """The same model at other parameters, for simulation from their sampling distribution."""
         return replace(
@@ -1070,17 +1084,7 @@ class PurchaseResults(Estimates):
         time_unit : str
             What times were counted in, such as "weeks".
         """
-        return SavedFit(
-            model=self.name,
-            params=self.params,
-            log_cov=self.log_cov,
-            llf=self.llf,
-            nobs=self.nobs,
-            status=self.verdict.status,
-            reason=self.verdict.reason,
-            settings=self.model.settings(),
-            unit=time_unit,
-        ).to_json()
+        return self._saved(self.model.settings(), time_unit)
 
     @classmethod
     def from_json(cls, text: str, time_unit: str | None = None) -> PurchaseResults:

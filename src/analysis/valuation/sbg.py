@@ -93,17 +93,7 @@ class SBGResults(Estimates):
 
     def to_json(self, time_unit: str) -> str:
         """The fit as JSON text, without the data; `time_unit` says what a period is, such as "months"."""
-        return SavedFit(
-            model=self.name,
-            params=self.params,
-            log_cov=self.log_cov,
-            llf=self.llf,
-            nobs=self.nobs,
-            status=self.verdict.status,
-            reason=self.verdict.reason,
-            settings={},
-            unit=time_unit,
-        ).to_json()
+        return self._saved({}, time_unit)
 
     @classmethod
     def from_json(cls, text: str, time_unit: str | None = None) -> SBGResults:

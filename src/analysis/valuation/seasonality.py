@@ -34,7 +34,7 @@ from analysis.valuation.seasonal import (
     weekly_dispersion,
     weekly_repeats,
 )
-from analysis.valuation.summary import calibration_holdout
+from analysis.valuation.summary import calibration_holdout, in_weeks
 from analysis.valuation.validation import weekly_purchases
 
 PAIRS = (1, 2, 4, 6, 9)
@@ -170,7 +170,7 @@ def _measured(
     pairs: Sequence[int],
 ) -> Seasonality:
     split = calibration_holdout(order_lines, cut, observed_to)
-    plain = ParetoNBD(*_histories(split)).fit()
+    plain = ParetoNBD(*in_weeks(split)).fit()
     weekly = weekly_repeats(order_lines, cut)
     tried = {k: _fitted(split, weekly, cut, k) for k in pairs}
     dispersion = weekly_dispersion(tried[max(tried)])
@@ -180,7 +180,7 @@ def _measured(
     later = later[later["phase"] == "holdout"].reset_index(drop=True)
     everything = _fitted(summary, weekly_repeats(order_lines, observed_to), observed_to, chosen)
     spread = weekly_dispersion(everything)
-    test = everything.likelihood_ratio(ParetoNBD(*_histories(summary)).fit())
+    test = everything.likelihood_ratio(ParetoNBD(*in_weeks(summary)).fit())
     return Seasonality(
         results=everything,
         months=everything.season_by_month(dispersion=spread),
@@ -195,21 +195,17 @@ def _measured(
                 "ends_on": later["ends_on"],
                 "actual": later["purchases"],
                 "plain": _week_by_week(plain, len(later), split),
-                "seasonal": seasonal.expected_weekly(len(later), *_histories(split)),
+                "seasonal": seasonal.expected_weekly(len(later), *in_weeks(split)),
             }
         ),
         years=((observed_to - observed_from).days + 1) / YEAR_OF_WEEKS,
     )
 
 
-def _histories(frame: pd.DataFrame) -> tuple[Array, Array, Array]:
-    return tuple(frame[c].to_numpy(float) / d for c, d in (("frequency", 1.0), ("recency", 7.0), ("T", 7.0)))
-
-
 def _fitted(
     frame: pd.DataFrame, weekly: pd.DataFrame, observed_to: datetime.date, pairs: int
 ) -> SeasonalParetoNBDResults:
-    model = SeasonalParetoNBD(*_histories(frame), weekly=weekly, observed_to=observed_to, calendar=Calendar(pairs))
+    model = SeasonalParetoNBD(*in_weeks(frame), weekly=weekly, observed_to=observed_to, calendar=Calendar(pairs))
     results = model.fit()
     # a model that is weak in how customers leave may still tell how they buy; without a covariance it tells nothing
     if not np.isfinite(results.log_cov).all():
@@ -218,7 +214,7 @@ def _fitted(
 
 
 def _week_by_week(plain: PurchaseResults, weeks: int, split: pd.DataFrame) -> Array:
-    totals = [plain.expected_purchases(float(t), *_histories(split)).sum() for t in range(weeks + 1)]
+    totals = [plain.expected_purchases(float(t), *in_weeks(split)).sum() for t in range(weeks + 1)]
     return np.diff(totals)
 
 

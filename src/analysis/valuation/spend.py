@@ -149,17 +149,7 @@ class GammaGammaResults(Estimates):
 
     def to_json(self, money_unit: str) -> str:
         """The fit as JSON text, without the data; `money_unit` says what spend was counted in, such as "USD"."""
-        return SavedFit(
-            model=self.name,
-            params=self.params,
-            log_cov=self.log_cov,
-            llf=self.llf,
-            nobs=self.nobs,
-            status=self.verdict.status,
-            reason=self.verdict.reason,
-            settings={"left_out": self.left_out},
-            unit=money_unit,
-        ).to_json()
+        return self._saved({"left_out": self.left_out}, money_unit)
 
     @classmethod
     def from_json(cls, text: str, money_unit: str | None = None) -> GammaGammaResults:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import ibis
 import pandas as pd
+from numpy.typing import NDArray
 
 MONEY = "decimal(18, 4)"
 MARGIN = "decimal(38, 8)"  # a decimal of 4 places times a rate of 4 places
@@ -352,6 +353,12 @@ def recent_activity(order_lines: ibis.Table, observed_to: datetime.date, days: i
 def to_frame(table: ibis.Table) -> pd.DataFrame:
     """A table of one row a customer as a frame sorted by `customer_id`, so that sums do not depend on the engine."""
     return table.to_pyarrow().to_pandas().sort_values("customer_id", ignore_index=True)
+
+
+def in_weeks(summary: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
+    """`frequency`, `recency` and `T` of a summary (days), times in weeks, each of shape (customers,)."""
+    times = (summary[name].to_numpy(float) / DAYS_PER_WEEK for name in ("recency", "T"))
+    return (summary["frequency"].to_numpy(float), *times)
 
 
 def within(order_lines: ibis.Table, observed_to: datetime.date | None) -> ibis.Table:

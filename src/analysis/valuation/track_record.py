@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.valuation.concentration import Estimate
-from analysis.valuation.intervals import share_interval
+from analysis.valuation.intervals import Z95, share_interval
 from analysis.valuation.purchases import Array
 from analysis.valuation.summary import DAYS_PER_WEEK, MONEY, purchase_days, to_frame
 
-_Z = 1.959964
 LEAST_WEEKS = 4.0
 _LEAST_PURCHASES = 30
 # Some customers leave the data by right (deletion, merged accounts); where more are missing than this leaves, ids have changed.
@@ -239,7 +238,7 @@ def _ratio(actual: Array, expected: Array, purchases: float | None = None) -> Es
         return Estimate(0.0, 0.0, _NONE_CAME / (total if purchases is None else purchases))
     if len(actual) < 2:
         return Estimate(ratio, reason="one customer shows no spread")
-    half = float(_Z * np.std(actual - ratio * expected, ddof=1) * np.sqrt(len(actual)) / total)
+    half = float(Z95 * np.std(actual - ratio * expected, ddof=1) * np.sqrt(len(actual)) / total)
     return Estimate(ratio, max(ratio - half, 0.0), ratio + half)
 
 

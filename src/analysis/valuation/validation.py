@@ -33,18 +33,18 @@ from analysis.valuation.holdout import (
     expected_spend,
     resamples,
 )
-from analysis.valuation.intervals import share_interval
+from analysis.valuation.intervals import Z95, share_interval
 from analysis.valuation.mbg_nbd import MBGNBD
 from analysis.valuation.models import FittedModels
 from analysis.valuation.pareto_nbd import ParetoNBD
 from analysis.valuation.purchases import Array, PurchaseResults, expected_cumulative
-from analysis.valuation.summary import DAYS_PER_WEEK, purchase_days
+from analysis.valuation.summary import DAYS_PER_WEEK, in_weeks, purchase_days
 
 ACTUAL, PERFECT, EVERYBODY = "actual", "perfect foresight", "everybody alike"
 LEVELS = (0.50, 0.80, 0.95)
 _SHARES = np.arange(1, 11) / 10.0
 _STEPS, _SMALL_STEP, _SINGULAR = 30, 1e-9, 1e12
-_Z, _CHANCE = 1.959964, 0.05
+_CHANCE = 0.05
 # models in which a customer may leave after any purchase, the first one too
 _LEAVE_ANY_TIME = (ParetoNBD.name, MBGNBD.name, MBGCNBDk.name)
 _NEAREST = 1e-4  # to 0 and 1: a group of which no simulated future held a purchase still has a logit
@@ -320,7 +320,7 @@ def calibration(groups: pd.DataFrame) -> Calibration:
     said = np.clip(groups["predicted"].to_numpy(float), _NEAREST, 1.0 - _NEAREST)
     variance = n * said * (1.0 - said)
     gap = float((n * (groups["predicted"].to_numpy(float) - came)).sum() / n.sum())
-    half = float(_Z * np.sqrt(variance.sum()) / n.sum())
+    half = float(Z95 * np.sqrt(variance.sum()) / n.sum())
     return Calibration(
         customers=int(n.sum()),
         groups=len(groups),
@@ -353,7 +353,7 @@ def _slope(n: Array, said: Array, came: Array) -> Estimate:
     slope, error = float(beta[1]), float(np.sqrt(np.linalg.inv(information)[1, 1]))
     if error > 1.0:  # an interval of 4 in width tells nothing
         return none
-    return Estimate(slope, slope - _Z * error, slope + _Z * error)
+    return Estimate(slope, slope - Z95 * error, slope + Z95 * error)
 
 
 def share_active(
@@ -389,8 +389,7 @@ def share_active(
     """
     usable = {other: fit for other, fit in models.purchases.items() if fit.model.can_leave}
     rivals = {other: fit for other, fit in usable.items() if other in (name, *_LEAVE_ANY_TIME)}
-    history = [summary["frequency"].to_numpy(float)]
-    history += [summary[column].to_numpy(float) / DAYS_PER_WEEK for column in ("recency", "T")]
+    history = in_weeks(summary)
     shares, ends = {}, []
     for other, results in rivals.items():
         chance = results.probability_alive(*history)
@@ -398,7 +397,7 @@ def share_active(
         drawn = results.draw_params(draws, np.random.default_rng(seed))
         means = [results.with_params(params).probability_alive(*history).mean() for params in drawn]
         variance = np.var(means, ddof=1) + (chance * (1.0 - chance)).sum() / len(chance) ** 2
-        ends += [shares[other] + side * _Z * float(np.sqrt(variance)) for side in (-1.0, 1.0)]
+        ends += [shares[other] + side * Z95 * float(np.sqrt(variance)) for side in (-1.0, 1.0)]
     return Estimate(shares[name], max(min(ends), 0.0), min(max(ends), 1.0)), shares
 
 

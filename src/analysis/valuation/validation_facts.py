@@ -238,6 +238,7 @@ def warning_facts(
     return {
         "watched": found.watched,
         "best": found.best,
+        "unwatched_at_risk": None if np.isnan(found.unwatched_at_risk) else found.unwatched_at_risk,
         "least_purchases": found.least_gaps + 1,
         "alarms": found.alarms,
         "drifting": found.drifting,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.reporting.numbers import Formatter
@@ -50,6 +51,17 @@ def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatte
         style = {"color": PALETTE[0], "linestyle": "--"}
         ax.plot(before["ends_on"], before[column], **style)
         ax.plot(after["ends_on"], ahead, **style, label=model)
+    _over_weeks(ax, begins, fmt)
+    ax.set(xlabel="Week ending", ylabel="Repeat purchases, sum so far" if cumulative else "Repeat purchases a week")
+    fig.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2, handlelength=1.6
+    )
+    ax.set_title(_tracking_title(series[model or heuristic], actual, model or heuristic, fmt))
+    return fig
+
+
+def _over_weeks(ax: Axes, begins: pd.Timestamp, fmt: Formatter) -> None:
+    """Dates along the bottom, counts from 0 up the side, and a mark where the tested weeks begin."""
     ax.axvline(begins, color=QUIET, linewidth=1.2)
     ax.set_ylim(bottom=0)
     ax.annotate(
@@ -64,12 +76,6 @@ def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatte
     ax.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=2, maxticks=5))
     ax.xaxis.set_major_formatter(fmt.axis("date"))
     ax.yaxis.set_major_formatter(fmt.axis("count"))
-    ax.set(xlabel="Week ending", ylabel="Repeat purchases, sum so far" if cumulative else "Repeat purchases a week")
-    fig.legend(
-        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2, handlelength=1.6
-    )
-    ax.set_title(_tracking_title(series[model or heuristic], actual, model or heuristic, fmt))
-    return fig
 
 
 def _tracking_title(drawn: pd.DataFrame, actual: pd.DataFrame, name: str, fmt: Formatter) -> str:
@@ -302,19 +308,7 @@ def tracking_by_month(found: Validation, model: str | None, heuristic: str, fmt:
     if model is not None:
         ax.plot(table["ends_on"], table["expected"], color=PALETTE[0], linestyle="--", label=model)
     begins = weekly.loc[weekly["phase"] == "calibration", "ends_on"].max()
-    ax.axvline(begins, color=QUIET, linewidth=1.2)
-    ax.annotate(
-        "tested weeks",
-        (begins, 0.02),
-        xycoords=("data", "axes fraction"),
-        xytext=(6, 2),
-        textcoords="offset points",
-        color=QUIET,
-    )
-    ax.set_ylim(bottom=0)
-    ax.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=2, maxticks=5))
-    ax.xaxis.set_major_formatter(fmt.axis("date"))
-    ax.yaxis.set_major_formatter(fmt.axis("count"))
+    _over_weeks(ax, begins, fmt)
     ax.set(xlabel="Four weeks ending", ylabel="Repeat purchases a week")
     fig.legend(
         *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, columnspacing=1.2, handlelength=1.6

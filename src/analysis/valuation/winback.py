@@ -21,11 +21,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.valuation.concentration import Estimate
-from analysis.valuation.intervals import share_interval
+from analysis.valuation.intervals import Z95, share_interval
 from analysis.valuation.purchases import Array
 from analysis.valuation.summary import DAYS_PER_WEEK, calibration_holdout, purchase_days, to_frame
 
-_Z = 1.959964
 ONE_TIME, REPEAT = "bought once", "came back before"
 
 
@@ -338,8 +337,8 @@ def _worth(second: pd.DataFrame, edges: Array, small_group: int) -> pd.DataFrame
                 "silence": _words(edges, b),
                 "customers": len(used),
                 "worth": worth,
-                "low": max(worth - _Z * error, 0.0),
-                "high": worth + _Z * error,
+                "low": max(worth - Z95 * error, 0.0),
+                "high": worth + Z95 * error,
                 "spend": after.mean(),
             }
         )
