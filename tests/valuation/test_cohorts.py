@@ -199,7 +199,7 @@ def test_periods_as_companies_write_them():
         assert read_periods([text]) == ("quarter", np.array([2024 * 4 + 1]))
     assert read_periods(["2024"]) == ("year", np.array([2024]))
     for wrong in (["spring"], ["2024-13"], ["2024-01", "2024-Q1"], ["Foo 2024"]):
-        with pytest.raises(ValueError, match="periods"):
+        with pytest.raises(ValueError, match="marketing_costs.period: "):
             read_periods(wrong)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.reporting.numbers import Formatter
 from analysis.valuation.early_warning import (
     BROKE,
     DRIFTING,
@@ -23,7 +22,6 @@ from analysis.valuation.early_warning import (
 from analysis.valuation.nbd import NBD
 from analysis.valuation.pareto_nbd import ParetoNBD
 from analysis.valuation.purchases import ModelNotFitted
-from analysis.valuation.validation_figures import early_warning_groups
 
 START, DAYS = dt.date(2023, 1, 1), 365
 END = START + dt.timedelta(days=DAYS)
@@ -193,18 +191,15 @@ def test_money_and_dates_are_what_they_are_called(warned):
     assert (frame.loc[~frame["late"], "probability_alive"] >= 0.5 - 1e-9).all()
 
 
-def test_the_summary_agrees_with_the_list_and_hides_small_groups(warned):
+def test_the_summary_agrees_with_the_list(warned):
     base, found, frame = warned
     assert found.alarms == (frame["stage"] == BROKE).sum() and found.drifting == (frame["stage"] == DRIFTING).sum()
-    assert found.groups["customers"].sum() <= found.watched and found.groups["customers"].min() >= 10
     act_on = frame[frame["stage"] != IN_RHYTHM]
     assert found.value_at_risk.value == pytest.approx(act_on["value_at_risk"].sum())
     assert found.value_at_risk.low < found.value_at_risk.value < found.value_at_risk.high
     assert found.late.value == pytest.approx(act_on.loc[act_on["late"], "value_at_risk"].sum())
     assert found.in_time.low < found.in_time.value == pytest.approx(found.value_at_risk.value - found.late.value)
     assert found.most_to_spend == pytest.approx(0.2 * found.in_time.value)
-    assert "customer_id" not in found.groups
-    assert warn(base, small_group=10_000).groups.empty
     assert warn(base, top_share=0.2).watched == pytest.approx(0.2 * len(base), rel=0.05)
 
 
@@ -292,12 +287,3 @@ def test_a_customer_of_two_thousand_orders_and_equal_gaps_stay_finite():
     clockwork = warn(same)
     assert clockwork.alarms == 0 and clockwork.rhythm.shape > 100
     assert clockwork.expected_false.reason == "there is no alarm"
-
-
-def test_the_figure_says_how_many_and_how_many_by_chance(warned):
-    _, found, _ = warned
-    fmt = Formatter("en", "USD")
-    title = early_warning_groups(found, fmt).axes[0].get_title(loc="left")
-    assert title.startswith(f"{found.alarms} of {fmt.count(found.watched)}") and "by chance" in title
-    quiet = warn(make_base(300, np.random.default_rng(4), leave=0.0))
-    assert early_warning_groups(quiet, fmt).axes[0].get_xlabel().startswith("Value at risk")

@@ -98,7 +98,6 @@ def test_a_steady_base_is_hardly_corrected_and_the_promise_holds(story):
     late = after.frame[after.frame["late"]]
     still = late["customer_id"].map(there).mean()
     assert len(late) > 30 and still < late["probability_alive"].mean() + 4 * np.sqrt(0.25 / len(late))
-    assert replay.groups["customers"].sum() <= len(replay.frame)
 
 
 def test_bursts_break_the_promise_of_habit_and_the_correction_keeps_it(bursts):
@@ -178,7 +177,7 @@ def test_returns_and_purchases_are_counted_in_the_weeks_after(story):
 def test_the_same_lines_in_any_order_give_the_same(story):
     frame, _, replay = story
     again = replayed(frame.sample(frac=1.0, random_state=3))
-    assert again.frame.equals(replay.frame) and again.groups.equals(replay.groups)
+    assert again.frame.equals(replay.frame)
 
 
 def test_where_nobody_came_back_the_list_stays_as_it_is():
@@ -196,4 +195,3 @@ def test_too_short_a_history_and_too_few_customers_are_one_sentence():
         replayed(frame, weeks=40)
     with pytest.raises(ValueError, match="13 weeks before the end .* customers with a rhythm are too few"):
         replayed(frame[frame["customer_id"] < "0020"])
-    assert replayed(frame, small_group=1000).groups.empty

@@ -121,7 +121,6 @@ from analysis.valuation.retention_spend import (
 from analysis.valuation.rfm import (
     add_nested_scores,
     add_rfm_scores,
-    edges_table,
     empty_scores,
     nested_edges,
     rfm_edges,
@@ -290,7 +289,6 @@ __all__ = [
     "earlier_holdouts",
     "early_warning",
     "edges_for_people",
-    "edges_table",
     "elasticities",
     "empty_scores",
     "endless_facts",

@@ -98,7 +98,7 @@ def _missing(
 
 
 def read_periods(written: Iterable[str]) -> tuple[str, NDArray[np.int64]]:
-    """Read periods as companies write them: 2024-03, Mar 2024, 03/2024, 2024-Q1, Q1 2024, 2024.
+    """Read the periods of marketing costs as companies write them: 2024-03, Mar 2024, 03/2024, 2024-Q1, Q1 2024, 2024.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def read_periods(written: Iterable[str]) -> tuple[str, NDArray[np.int64]]:
         kinds.append(kind)
         numbers.append(number)
     if len(set(kinds)) > 1:
-        raise ValueError(f"periods: {' and '.join(sorted(set(kinds)))}s are mixed; write all of one length")
+        raise ValueError(f"marketing_costs.period: {' and '.join(sorted(set(kinds)))}s are mixed; write all of one length")
     return (kinds[0] if kinds else "month"), np.array(numbers, dtype=np.int64)
 
 
@@ -131,7 +131,7 @@ def _read_period(text: str) -> tuple[str, int]:
         within = _MONTHS.get(part) or int(part or 1)
         return kind, int(found["year"]) * PERIODS[kind] + within - 1
     raise ValueError(
-        f"periods: '{text}' cannot be read; write 2024-03 for a month, 2024-Q1 for a quarter, 2024 for a year"
+        f"marketing_costs.period: '{text}' cannot be read; write 2024-03 for a month, 2024-Q1 for a quarter, 2024 for a year"
     )
 
 

@@ -70,11 +70,6 @@ class Concentration:
     zeroed: int
     curve: pd.DataFrame
 
-    @property
-    def replacement_count(self) -> int:
-        """`replacement`, rounded up to whole customers; needs ordinary customers who brought something."""
-        return math.ceil(self.replacement.value - 1e-9)
-
 
 @dataclass(frozen=True)
 class Shift:

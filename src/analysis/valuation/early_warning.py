@@ -162,10 +162,6 @@ class EarlyWarning:
         the threshold if they stay silent; the last observed day where that is past), `late` (it is below the threshold),
         `most_to_spend` (value at risk × probability of being saved − contact cost, at least 0; 0 for the late, who are more
         likely gone than not), `break_even` (the probability of being saved from which a contact pays).
-    groups : DataFrame
-        Watched customers by stage, by whether they are `late`: `stage`, `late`, `customers`,
-        `still_there` (customers expected to be), `value_at_risk` (total), `silent_days` and `usual_gap` (means),
-        `worth_saving` (customers with `most_to_spend` above 0). Groups smaller than `small_group` are left out.
     watched, alarms, drifting : int
     threshold : float
         Alarms are customers who would stay silent for longer with at most this probability.
@@ -198,7 +194,6 @@ class EarlyWarning:
     """
 
     frame: pd.DataFrame
-    groups: pd.DataFrame
     watched: int
     alarms: int
     drifting: int
@@ -264,7 +259,7 @@ def fit_rhythm(gaps: pd.DataFrame) -> Rhythm:
     if len(gaps) < _LEAST_WATCHED:
         raise ModelNotFitted(
             f"early warning: {len(gaps)} customers with a rhythm are too few to learn one from ({_LEAST_WATCHED} needed); "
-            "watch for longer or ask for fewer purchases"
+            "a longer history would show more of them"
         )
     n, total, logs = (gaps[c].to_numpy(float) for c in ("gaps", "length", "log_gap"))
     unit = float(total.sum() / n.sum())
@@ -353,7 +348,6 @@ def early_warning(
     false_share: float = 0.10,
     overdue: float = 0.80,
     alive_threshold: float = 0.50,
-    small_group: int = 10,
     seed: int = 1,
     replay: Replay | None = None,
 ) -> EarlyWarning:
@@ -383,8 +377,6 @@ def early_warning(
         Share of a customer's own gaps that the silence must exceed for them to be drifting.
     alive_threshold : float
         P(alive) below which it is more likely too late than not.
-    small_group : int
-        Groups of fewer customers are left out of `groups`.
     seed : int
         Of the interval of the value at risk.
     replay : Replay, optional
@@ -442,7 +434,6 @@ def early_warning(
     act_on = table[table["stage"] != IN_RHYTHM]
     return EarlyWarning(
         frame=table.astype({"stage": str}),
-        groups=_groups(table, small_group),
         watched=len(frame),
         alarms=alarms,
         drifting=len(act_on) - alarms,
@@ -576,17 +567,3 @@ def _act_by(rhythm: Rhythm, frame: pd.DataFrame, observed_to: datetime.date, unt
     longest = rhythm.longest(max(until, 1e-3), frame["gaps"], frame["length"])
     ahead = np.floor(longest - frame["silent_days"].to_numpy(float))
     return (pd.Timestamp(observed_to) + pd.to_timedelta(np.clip(ahead, 0, 36_500), unit="D")).date
-
-
-def _groups(table: pd.DataFrame, small_group: int) -> pd.DataFrame:
-    grouped = table.assign(worth_saving=table["most_to_spend"] > 0).groupby(["stage", "late"], observed=True)
-    groups = grouped.agg(
-        customers=("customer_id", "size"),
-        still_there=("probability_alive", "sum"),
-        value_at_risk=("value_at_risk", "sum"),
-        silent_days=("silent_days", "mean"),
-        usual_gap=("usual_gap", "mean"),
-        worth_saving=("worth_saving", "sum"),
-    )
-    groups = groups[groups["customers"] >= small_group].reset_index()
-    return groups.astype({"stage": str})

@@ -154,7 +154,7 @@ def run_whale(profit: CustomerProfit | None, small_group: int = 10) -> WhaleCurv
         return None
     known = profit.frame["profit"].dropna()
     losers = int((known < 0).sum())
-    return whale_curve(known, small_group=small_group) if small_group <= losers <= len(known) - small_group else None
+    return whale_curve(known) if small_group <= losers <= len(known) - small_group else None
 
 
 def profit_facts(

@@ -79,9 +79,6 @@ class WhaleCurve:
         Their losses, money, not negative.
     curve : DataFrame
         At 101 points: `customers_share` (most profitable first), `profit` (cumulative, money).
-    groups : DataFrame
-        Equal groups, best first: `group`, `customers`, `profit`, `mean_profit`, `share` (of the total; null where
-        there is no profit in total), `cumulative_share`.
     """
 
     customers: int
@@ -91,7 +88,6 @@ class WhaleCurve:
     destroyed: Estimate
     losses: float
     curve: pd.DataFrame
-    groups: pd.DataFrame
 
     @property
     def peak_at(self) -> float:
@@ -307,7 +303,7 @@ def customer_profit(
     )
 
 
-def whale_curve(profit: ArrayLike, groups: int = 10, small_group: int = 10, alpha: float = 0.05) -> WhaleCurve:
+def whale_curve(profit: ArrayLike, alpha: float = 0.05) -> WhaleCurve:
     """Rank customers by profit and add it up.
 
     The intervals take the customers as a sample of such customers (delta method on the log of ratios; Wilson's for the
@@ -318,10 +314,6 @@ def whale_curve(profit: ArrayLike, groups: int = 10, small_group: int = 10, alph
     ----------
     profit : array-like of shape (customers,)
         Money, any sign.
-    groups : int
-        Tenths by default; fewer where a group would hold fewer than `small_group` customers.
-    small_group : int
-        Least number of customers shown together.
     alpha : float
         1 − the level of the intervals.
 
@@ -351,7 +343,6 @@ def whale_curve(profit: ArrayLike, groups: int = 10, small_group: int = 10, alph
         destroyed=_ratio(losses, gains, alpha, "nobody brought a profit"),
         losses=float(losses.sum()),
         curve=pd.DataFrame({"customers_share": at, "profit": np.interp(at, np.linspace(0.0, 1.0, n + 1), cumulative)}),
-        groups=_groups(value, total, groups, small_group),
     )
 
 
@@ -389,24 +380,3 @@ def _ratio(above: Array, below: Array, alpha: float, nothing: str) -> Estimate:
     if error == 0.0:
         return Estimate(a / b, reason="customers do not differ enough to show how it varies")
     return Estimate(a / b, a / b * math.exp(-z * error), a / b * math.exp(z * error))
-
-
-def _groups(value: Array, total: float, groups: int, small_group: int) -> pd.DataFrame:
-    n = len(value)
-    if n < small_group:
-        columns = ["group", "customers", "profit", "mean_profit", "share", "cumulative_share"]
-        return pd.DataFrame(columns=columns, dtype=float)
-    count = max(1, min(groups, n // max(small_group, 1)))
-    group = np.arange(n) * count // n
-    customers, profit = np.bincount(group), np.bincount(group, weights=value)
-    share = profit / total if total > 0 else np.full(count, np.nan)
-    return pd.DataFrame(
-        {
-            "group": np.arange(1, count + 1),
-            "customers": customers,
-            "profit": profit,
-            "mean_profit": profit / customers,
-            "share": share,
-            "cumulative_share": np.cumsum(share),
-        }
-    )

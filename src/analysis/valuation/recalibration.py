@@ -100,10 +100,6 @@ class Replay:
         had it (never in rhythm), `said` (P(still there) by the mixture), `returned` (bought within the weeks),
         `returned_since` (bought by the end of the data), `bought` and `expected` (occasions within the weeks, and in rhythm),
         `says` (P(still there) recalibrated by other customers' replays alone), `says_late` (it is below the threshold).
-    groups : DataFrame
-        By `stage` and `late` as habit alone had it: `customers` (rows), `different` (customers among them), `returned`,
-        `share` with `low` and `high` (95 %, clustered by customer), `returned_since` (share), `kept` (occasions as a share
-        of those in rhythm), `said` and `says` (means). Groups of fewer different customers than `small_group` are left out.
     cuts : list of date
         The latest first.
     weeks : int
@@ -113,7 +109,6 @@ class Replay:
     """
 
     frame: pd.DataFrame
-    groups: pd.DataFrame
     cuts: list[datetime.date]
     weeks: int
     learned: Recalibration | None = field(repr=False)

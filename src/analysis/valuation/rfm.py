@@ -179,30 +179,6 @@ def add_nested_scores(
     )
 
 
-def edges_table(edges: dict[str, Edges]) -> pd.DataFrame:
-    """One row a measure and score, best first: `measure`, `score`, `above`, `up_to`, `customers`.
-
-    The group of lowest values has no `above`; a row whose `customers` is 0 has neither: ties left it empty.
-    """
-    rows = []
-    for name, edge in edges.items():
-        bins = len(edge.counts)
-        uppers = [*edge.values, edge.highest]
-        for group in range(bins):
-            empty = edge.counts[group] == 0
-            rows.append(
-                {
-                    "measure": MEASURES[name],
-                    "score": bins - group if name in BEST_IS_LOW else group + 1,
-                    "above": np.nan if empty or group == 0 else edge.values[group - 1],
-                    "up_to": np.nan if empty else uppers[group],
-                    "customers": int(edge.counts[group]),
-                }
-            )
-    frame = pd.DataFrame(rows)
-    return frame.sort_values(["measure", "score"], ascending=[True, False], ignore_index=True)
-
-
 def empty_scores(edges: dict[str, Edges]) -> list[str]:
     """Scores that nobody has, as plain text such as "F 2", worst first."""
     found = []

@@ -28,7 +28,6 @@ from analysis.valuation.holdout import (
     LAST_PERIOD,
     Holdout,
     Ranking,
-    by_frequency,
     by_recency,
     expected_spend,
     resamples,
@@ -94,7 +93,7 @@ class Validation:
         forecast; plain rules only in the holdout), `purchases` in that week and `cumulative`, of a model from when each
         customer first came alone; `foreseen`: purchases of that week of the holdout as forecast from each customer's own
         past (plain rules, and models that were simulated; else null), which add up to the holdout's forecast.
-    by_frequency, by_recency : DataFrame
+    by_recency : DataFrame
         See :mod:`analysis.valuation.holdout`.
     returning : DataFrame
         Equal groups by the predicted probability of buying in the holdout, lowest first: `forecast`, `group`, `customers`,
@@ -111,20 +110,15 @@ class Validation:
         `customers`.
     totals : DataFrame
         `forecast`, `what`, `expected`, `low`, `high` (95 % prediction), `actual`, `inside`.
-    money : DataFrame
-        Spend a customer: `forecast`, `kind`, `mae` and `rmse` with `_low`, `_high`, `total`, `actual`, `total_error`.
-        Best first.
     """
 
     tracking: pd.DataFrame
-    by_frequency: pd.DataFrame
     by_recency: pd.DataFrame
     returning: pd.DataFrame
     returning_scores: pd.DataFrame
     lift: pd.DataFrame
     coverage: pd.DataFrame
     totals: pd.DataFrame
-    money: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -284,14 +278,12 @@ def validate(
     ]
     return Validation(
         tracking=_tracking(holdout, weekly, names),
-        by_frequency=by_frequency(holdout, small_group=small_group),
         by_recency=by_recency(holdout, small_group=small_group),
         returning=_stacked(returning),
         returning_scores=_brier(scores, replications, seed),
         lift=_lift(holdout, replications, seed),
         coverage=_stacked(coverage),
         totals=_stacked(totals),
-        money=_money(holdout, replications, seed),
     )
 
 
@@ -672,36 +664,3 @@ def _lift(holdout: Holdout, replications: int, seed: int) -> pd.DataFrame:
             )
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
-
-
-def _money(holdout: Holdout, replications: int, seed: int) -> pd.DataFrame:
-    stride = _stride(len(holdout.frame))
-    kinds = holdout.scores.set_index("forecast")["kind"]
-    actual = holdout.frame["holdout_spend"].to_numpy(float)
-    money = spend_forecasts(holdout)
-    errors = np.array([amount - actual for amount in money.values()]).T
-    measured = np.hstack([np.abs(errors), errors**2])
-    part = measured[::stride]
-    drawn = np.array([sample @ part / len(part) for sample in resamples(len(part), replications, seed)])
-    # a sample of every k-th customer varies more than the base by the root of k
-    drawn = np.maximum(part.mean(axis=0) + (drawn - part.mean(axis=0)) / np.sqrt(stride), 0.0)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    n = len(money)
-    mean = measured.mean(axis=0)
-    totals = np.array([amount.sum() for amount in money.values()])
-    frame = pd.DataFrame(
-        {
-            "forecast": list(money),
-            "kind": [kinds[name] for name in money],
-            "mae": mean[:n],
-            "mae_low": low[:n],
-            "mae_high": high[:n],
-            "rmse": np.sqrt(mean[n:]),
-            "rmse_low": np.sqrt(low[n:]),
-            "rmse_high": np.sqrt(high[n:]),
-            "total": totals,
-            "actual": actual.sum(),
-            "total_error": totals / actual.sum() - 1.0 if actual.sum() else np.nan,
-        }
-    )
-    return frame.sort_values("rmse", ignore_index=True, kind="stable")

@@ -124,6 +124,7 @@ def run_early_warning(
     annual_discount: float | None = None,
     contact_cost: float | None = None,
     replay_weeks: int = 13,
+    top_share: float = 0.20,
     **options: Any,
 ) -> tuple[EarlyWarning | None, str]:
     """Find the best customers whose purchasing broke with their habit, and test the list on earlier days.
@@ -143,8 +144,10 @@ def run_early_warning(
         0 where the study states none.
     replay_weeks : int
         How far apart the earlier days lie on which the list is made again, and the time to come back in after each.
+    top_share : float
+        The share of all customers that is watched.
     options
-        `saved`, `top_share`, `small_group`, `seed` of :func:`analysis.valuation.early_warning`.
+        `saved` and `seed` of :func:`analysis.valuation.early_warning`.
 
     Returns
     -------
@@ -160,12 +163,19 @@ def run_early_warning(
     window = (observed_to - observed_from).days + 1
     values = _in_rhythm(summary, value, models, entry, window, annual_discount)
     gaps = purchase_gaps(order_lines, observed_to)
-    best = {name: options[name] for name in ("top_share", "small_group") if name in options}
     replayed, untested = found_or_reason(
-        lambda: replay_warnings(order_lines, observed_from, observed_to, weeks=replay_weeks, **best)
+        lambda: replay_warnings(order_lines, observed_from, observed_to, weeks=replay_weeks, top_share=top_share)
     )
     try:
-        found = early_warning(gaps, values, observed_to, contact_cost=contact_cost or 0.0, replay=replayed, **options)
+        found = early_warning(
+            gaps,
+            values,
+            observed_to,
+            contact_cost=contact_cost or 0.0,
+            top_share=top_share,
+            replay=replayed,
+            **options,
+        )
     except ModelNotFitted as error:
         return None, str(error).partition(": ")[2]
     return replace(found, replay_reason=untested), ""

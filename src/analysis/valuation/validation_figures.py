@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from analysis.reporting.numbers import Formatter
 from analysis.reporting.theme import INK, PALETTE, QUIET, new_figure
 from analysis.valuation.contest import BOOSTING, RFM_SCORE
-from analysis.valuation.early_warning import BROKE, DRIFTING, IN_RHYTHM, EarlyWarning
 from analysis.valuation.figures import FORECAST_WORDS
 from analysis.valuation.holdout import LAST_PERIOD, SAME_RATE
 from analysis.valuation.track_record import TrackRecord
@@ -19,8 +18,8 @@ from analysis.valuation.validation import ACTUAL, PERFECT, Validation, increment
 from analysis.valuation.winback import ONE_TIME, REPEAT, WinBack
 
 
-def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatter, cumulative: bool = True) -> Figure:
-    """Repeat purchases over time, actual beside a model and a plain rule, with the start of the holdout marked.
+def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatter) -> Figure:
+    """Repeat purchases so far over time, actual beside a model and a plain rule, with the start of the holdout marked.
 
     Up to the mark a model's curve follows from when each customer first came, as is usual; from there on it is the
     forecast from each customer's own past, which starts from what had come.
@@ -32,27 +31,23 @@ def tracking(found: Validation, model: str | None, heuristic: str, fmt: Formatte
         The model to draw, one that was simulated; None draws the rule alone.
     heuristic : str
     fmt : Formatter
-    cumulative : bool
-        True for the sum so far, False for each week.
     """
-    column = "cumulative" if cumulative else "purchases"
     fig, ax = new_figure(height=4.4)
     series = dict(iter(found.tracking.groupby("source")))
     actual = series[ACTUAL]
     begins = actual.loc[actual["phase"] == "calibration", "ends_on"].max()
-    ax.plot(actual["ends_on"], actual[column], color=INK, linewidth=2.0, label="actual")
+    ax.plot(actual["ends_on"], actual["cumulative"], color=INK, linewidth=2.0, label="actual")
     rule = series[heuristic]
-    ax.plot(rule["ends_on"], rule[column], color=PALETTE[1], linestyle=":", label=_words(heuristic))
+    ax.plot(rule["ends_on"], rule["cumulative"], color=PALETTE[1], linestyle=":", label=_words(heuristic))
     if model is not None:
         drawn, held_out = series[model], series[model]["phase"] == "holdout"
         before, after = drawn[~held_out], drawn[held_out]
         seen = actual.loc[actual["phase"] == "calibration", "purchases"].sum()
-        ahead = seen + after["foreseen"].cumsum() if cumulative else after["foreseen"]
         style = {"color": PALETTE[0], "linestyle": "--"}
-        ax.plot(before["ends_on"], before[column], **style)
-        ax.plot(after["ends_on"], ahead, **style, label=model)
+        ax.plot(before["ends_on"], before["cumulative"], **style)
+        ax.plot(after["ends_on"], seen + after["foreseen"].cumsum(), **style, label=model)
     _over_weeks(ax, begins, fmt)
-    ax.set(xlabel="Week ending", ylabel="Repeat purchases, sum so far" if cumulative else "Repeat purchases a week")
+    ax.set(xlabel="Week ending", ylabel="Repeat purchases, sum so far")
     fig.legend(
         *ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.2, handlelength=1.6
     )
@@ -141,32 +136,6 @@ def decile_lift(
     ax.legend(loc="lower right")
     share = fmt.share(best[what], 0)
     ax.set_title(f"The tenth that {as_subject(names[0], False)} ranks first brought {share} of {what}")
-    return fig
-
-
-def early_warning_groups(found: EarlyWarning, fmt: Formatter, customers: str = "customers") -> Figure:
-    """Value at risk by stage: broke with their habit, drifting, in rhythm."""
-    words = {BROKE: "broke with\ntheir habit", DRIFTING: "drifting", IN_RHYTHM: "in rhythm"}
-    table = found.groups.groupby("stage").agg(value_at_risk=("value_at_risk", "sum"), customers=("customers", "sum"))
-    table = table.reindex([stage for stage in words if stage in table.index])
-    fig, ax = new_figure(height=3.6, grid="x")
-    at = np.arange(len(table))[::-1]
-    colours = {BROKE: PALETTE[1], DRIFTING: PALETTE[5], IN_RHYTHM: PALETTE[4]}
-    ax.barh(at, table["value_at_risk"], color=[colours[stage] for stage in table.index], height=0.6)
-    for y, (_, row) in zip(at, table.iterrows()):
-        text = f"{fmt.count(int(row['customers']))} {customers}"
-        ax.annotate(text, (row["value_at_risk"], y), xytext=(6, 0), textcoords="offset points", va="center", color=INK)
-    ax.set_yticks(at, [words[stage] for stage in table.index])
-    ax.set_xlim(0, max(float(table["value_at_risk"].max()), 1e-9) * 1.45 if len(table) else 1.0)
-    ax.xaxis.set_major_formatter(fmt.axis("money"))
-    ax.set_xlabel("Value at risk over the horizon")
-    if found.alarms:
-        false = fmt.number(found.expected_false.value, 0)
-        alarms = f"{fmt.count(found.alarms)} of {fmt.count(found.watched)} top {customers}"
-        title = f"{alarms} broke with their habit, about {false} by chance"
-    else:
-        title = f"None of {fmt.count(found.watched)} top {customers} clearly broke with their habit"
-    ax.set_title(title)
     return fig
 
 

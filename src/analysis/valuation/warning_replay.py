@@ -41,7 +41,6 @@ def replay_warnings(
     *,
     weeks: int,
     alive_threshold: float = 0.50,
-    small_group: int = 10,
     **options: Any,
 ) -> Replay:
     """Make the list on earlier days and count who came back.
@@ -55,8 +54,6 @@ def replay_warnings(
         Time to come back in, and between two days.
     alive_threshold : float
         P(still there) below which a customer was late.
-    small_group : int
-        Groups of fewer different customers are left out of `groups`.
     options
         `top_share`, `least_gaps`, `false_share` and `overdue` of :func:`analysis.valuation.early_warning.watch`.
 
@@ -86,7 +83,7 @@ def replay_warnings(
     frame = pd.concat(lists, ignore_index=True)
     frame["says"] = cross_recalibrated(frame)
     frame["says_late"] = frame["says"] < alive_threshold
-    return Replay(frame, _groups(frame, small_group), cuts[: len(lists)], weeks, recalibrate(frame))
+    return Replay(frame, cuts[: len(lists)], weeks, recalibrate(frame))
 
 
 def _replayed(
@@ -138,16 +135,15 @@ def _worth(histories: pd.DataFrame, weeks: int) -> pd.DataFrame:
     return histories[["customer_id"]].assign(value_in_rhythm=histories["expected"] * histories["mean_spend"])
 
 
-def _groups(frame: pd.DataFrame, small_group: int) -> pd.DataFrame:
-    rows = []
-    for (stage, late), part in frame.groupby(["stage", "late"], sort=True):
-        if part["customer_id"].nunique() >= small_group:
-            rows.append({"stage": stage, "late": late} | count_returns(part))
-    return pd.DataFrame(rows, columns=["stage", "late", *count_returns(frame)])
-
-
 def count_returns(part: pd.DataFrame) -> dict[str, Any]:
-    """How many rows of :attr:`Replay.frame` came back, beside what had been said of them: the columns of `Replay.groups`."""
+    """How many rows of :attr:`Replay.frame` came back, beside what had been said of them.
+
+    Returns
+    -------
+    dict
+        `customers` (rows), `different` (customers among them), `returned`, `share` with `low` and `high` (95 %, clustered by
+        customer), `returned_since` (share), `kept` (occasions as a share of those in rhythm), `said` and `says` (means).
+    """
     share = clustered_share(part["returned"], part["customer_id"])
     return {
         "customers": len(part),

@@ -320,7 +320,7 @@ def _worth(second: pd.DataFrame, edges: Array, small_group: int) -> pd.DataFrame
     if len(second) < max(small_group, 2):
         raise ValueError(
             f"win-back: {len(second)} customers came back and could be followed for a whole second life, too few to value "
-            "one; shorten life_weeks"
+            "one; shorten return_weeks"
         )
     band = np.maximum(np.searchsorted(edges, second["gap"], side="right") - 1, 0)
     rows = []
