@@ -11,6 +11,7 @@ from analysis.valuation.bg_bb import BGBB
 from analysis.valuation.bg_cnbd_k import BGCNBDk, MBGCNBDk
 from analysis.valuation.bg_nbd import BGNBD
 from analysis.valuation.mbg_nbd import MBGNBD
+from analysis.valuation.models import fit_models
 from analysis.valuation.purchases import ModelNotFitted, PurchaseResults
 from analysis.valuation.sbg import SBG
 from tests.promises import assert_covers
@@ -261,6 +262,19 @@ def test_extreme_regular_shoppers_stay_finite():
         assert ((alive >= 0) & (alive <= 1)).all() and np.isfinite(expected).all() and (expected >= 0).all()
         data = MBGCNBDk(x, t_x, age, k=6)
         assert np.isfinite(data.loglike(params)) and np.isfinite(data.score(params)).all()
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_one_stage_is_not_used_beside_its_plain_model(k):
+    x, t_x, age, _, logs = simulate(MBGCNBDk, k, (0.8, 4.0, 0.8, 3.0), 1500, np.random.default_rng(5))
+    days = pd.DataFrame(
+        {"frequency": x, "recency": 7 * t_x, "T": 7 * age, "monetary_value": np.where(x > 0, 10.0, 0.0)}
+    )
+    models = fit_models(days.assign(litt=logs + x * np.log(7)))
+    told = models.comparison.set_index("model").loc[MBGCNBDk.name]
+    assert (MBGCNBDk if k > 1 else MBGNBD).name in models.purchases
+    assert (MBGCNBDk.name in models.purchases) == (k > 1)
+    assert ("so it is MBG/NBD" in told["verdict"]) == (k == 1) and np.isfinite(told["log_likelihood"])
 
 
 @pytest.mark.parametrize(

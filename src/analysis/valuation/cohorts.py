@@ -116,7 +116,9 @@ def read_periods(written: Iterable[str]) -> tuple[str, NDArray[np.int64]]:
         kinds.append(kind)
         numbers.append(number)
     if len(set(kinds)) > 1:
-        raise ValueError(f"marketing_costs.period: {' and '.join(sorted(set(kinds)))}s are mixed; write all of one length")
+        raise ValueError(
+            f"marketing_costs.period: {' and '.join(sorted(set(kinds)))}s are mixed; write all of one length"
+        )
     return (kinds[0] if kinds else "month"), np.array(numbers, dtype=np.int64)
 
 

@@ -88,7 +88,8 @@ def fit_models(summary: pd.DataFrame) -> FittedModels:
     ----------
     summary : DataFrame
         `frequency`, `recency`, `T` (days) and `monetary_value`, one row a customer; with `litt` (see
-        :func:`analysis.valuation.purchase_timing`) MBG/CNBD-k is fitted too, for customers who buy at regular times.
+        :func:`analysis.valuation.purchase_timing`) MBG/CNBD-k is fitted too, for customers who buy at regular times; at k = 1
+        it is MBG/NBD, and not used beside it.
     """
     usable: dict[str, PurchaseResults] = {}
     unusable: dict[str, PurchaseResults] = {}
@@ -106,7 +107,9 @@ def fit_models(summary: pd.DataFrame) -> FittedModels:
             verdicts[name] = Verdict("not fitted", str(error).partition(": ")[2])
             continue
         verdicts[name] = results.verdict
-        (usable if results.verdict.usable else unusable)[name] = results
+        if name == MBGCNBDk.name and results.model.k == 1:
+            verdicts[name] = Verdict("boundary", f"purchases come at no regular times (k is 1), so it is {MBGNBD.name}")
+        (usable if verdicts[name].usable else unusable)[name] = results
     spend_model = GammaGamma(summary["frequency"], summary["monetary_value"])
     try:
         spend = spend_model.fit()
