@@ -779,13 +779,13 @@ def coverage_table(replications: list[dict]) -> pd.DataFrame:
     table[["truth", "width"]] = by[["truth", "width"]].mean()
     table["bias"] = by["error"].mean() / table["truth"].where(table["truth"] != 0)
     table = table.reset_index()
-    why = [REASONS.get(key, "no reason known") for key in zip(table["quantity"], table["interval"], strict=True)]
-    kept = [
-        table["promise"] == POWER,
-        (table["promise"] == FALSE_ALARM) & (table["coverage"] <= MOST_ALARMS),
-        (table["promise"] == INTERVAL) & table["coverage"].between(LOWEST, HIGHEST),
-    ]
-    return table.assign(verdict=np.select(kept, ["power", "inside", "inside"], why))
+    known = pd.Series([REASONS.get(key) for key in zip(table["quantity"], table["interval"], strict=True)], dtype="str")
+    lowest = np.where(table["promise"] == INTERVAL, LOWEST, 0.0)
+    highest = np.where(table["promise"] == INTERVAL, HIGHEST, MOST_ALARMS)
+    off = np.maximum(lowest - table["coverage"], table["coverage"] - highest)
+    kept = [table["promise"] == POWER, off <= 0.0, known.notna(), off <= table["error"]]
+    verdicts = ["power", "inside", known, "within the error of so few replications"]
+    return table.assign(verdict=np.select(kept, verdicts, "no reason known"))
 
 
 def markdown(table: pd.DataFrame) -> str:

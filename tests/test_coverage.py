@@ -192,10 +192,19 @@ def test_the_table_counts_and_judges():
     assert table.loc["sure", "coverage"] == 0.95 and table.loc["sure", "verdict"] == "inside"
     assert table.loc["sure", "bias"] == pytest.approx(-0.05) and table.loc["sure", "replications"] == 100
     alarms = [{"trials": [vars(coverage.alarm("", name, k < n, promise)).values()]} for name, n, promise in (
-        ("kept", 7, coverage.FALSE_ALARM), ("broken", 8, coverage.FALSE_ALARM), ("weak", 30, coverage.POWER),
+        ("kept", 7, coverage.FALSE_ALARM),
+        ("close", 8, coverage.FALSE_ALARM),
+        ("broken", 20, coverage.FALSE_ALARM),
+        ("weak", 30, coverage.POWER),
     ) for k in range(100)]  # fmt: skip
     judged = coverage.coverage_table(alarms).set_index("interval")
-    assert judged["verdict"].to_dict() == {"kept": "inside", "broken": "no reason known", "weak": "power"}
-    assert judged["coverage"].to_dict() == {"kept": 0.07, "broken": 0.08, "weak": 0.3}
+    close = "within the error of so few replications"
+    assert judged["verdict"].to_dict() == {
+        "kept": "inside",
+        "close": close,
+        "broken": "no reason known",
+        "weak": "power",
+    }
+    assert judged["coverage"].to_dict() == {"kept": 0.07, "close": 0.08, "broken": 0.2, "weak": 0.3}
     text = coverage.markdown(table.reset_index())
     assert "| coin | sure | 100 | 95.0% ± 4.3% | 4 | -5.0% | inside |" in text
