@@ -20,8 +20,7 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LOOKS = ((WIDE, "light", True), (WIDE, "dark", False), (PHONE, "light", False), (PHONE, "dark", True))
-APART = (LOOKS[1], LOOKS[2])  # both widths and colours
+_LOOKS = ((WIDE, "light", True), (WIDE, "dark", False), (PHONE, "light", False), (PHONE, "dark", True))
 
 
 @dataclass
@@ -106,13 +105,13 @@ def visit(opened: object, path: Path, width: int = WIDE, scheme: str = "light", 
     return seen
 
 
-def check_pages(pages: list[Path], looks: tuple[tuple[int, str, bool], ...] = LOOKS) -> list[str]:
-    """The problems of pages in looks: width, colour scheme, and whether the code is shown."""
+def check_pages(pages: list[Path]) -> list[str]:
+    """The problems of pages in light and dark, on a desk and on a phone, with the code shown and hidden."""
     with browser() as opened:
         return [
             problem
             for path in pages
-            for width, scheme, show_code in looks
+            for width, scheme, show_code in _LOOKS
             for problem in visit(opened, path, width, scheme, show_code=show_code).problems()
         ]
 

@@ -42,7 +42,7 @@ def test_the_study_sees_customers_as_the_notebook_does(days):
 
 def test_totals_and_limits_of_customers_hold_what_comes():
     """The interval of the base's purchases, and those of single customers, where the model's story is true."""
-    rng, replications, trials = np.random.default_rng(4), 60, []
+    rng, replications, trials = np.random.default_rng(4), 100, []
     period = {"observed_from": START, "observed_to": START + dt.timedelta(days=OBSERVED_DAYS - 1)}
     while len(trials) < replications:
         base = split(purchase_days(Company.draw(1000, rng).orders), OBSERVED_DAYS, HORIZON)
@@ -70,7 +70,7 @@ def test_totals_and_limits_of_customers_hold_what_comes():
 
 def test_effects_on_skewed_spend_are_covered():
     """Random arms in which nine in ten spend nothing, and a letter sent to those who bought much."""
-    replications = 60
+    replications = 100
     trials = [one for k in range(replications) for one in coverage.ate(np.random.default_rng([7, k]))]
     table = coverage.coverage_table([{"trials": [vars(one).values() for one in trials]}])
     assert set(table["interval"]) == {"difference_in_means", "cuped", "doubly_robust"}
